@@ -11,5 +11,6 @@ void bind_cuda_arrays(py::module_& m);
 void bind_cuda_engine(py::module_& m);
 void bind_cuda_feed(py::module_& m);
 void bind_cuda_ops(py::module_& m);
+void bind_cuda_updates(py::module_& m);
 
 }  // namespace gradring

@@ -7,6 +7,9 @@
 #include "cuda/pinning.h"
 #include "ops/cuda_kernels.h"
 #include "ops/register_cuda.h"
+#ifdef GRADRING_SOFTWARE_DEVICE
+#include "cuda/software/control.h"
+#endif
 
 namespace gradring {
 
@@ -66,9 +69,13 @@ PYBIND11_MODULE(_cuda, m) {
   gradring::bind_cuda_engine(m);
   gradring::bind_cuda_feed(m);
   gradring::bind_cuda_ops(m);
+  gradring::bind_cuda_updates(m);
   gradring::cuda::offer_host_pinner();
   m.def("kernels", &gradring::kernels, "The names of the ops that have a CUDA kernel.");
   m.attr("architectures") = GRADRING_CUDA_ARCHITECTURES;
+#ifdef GRADRING_SOFTWARE_DEVICE
+  m.def("software_calls", &gradring::software::calls, "How often each call of the CUDA runtime was made. For tests.");
+#endif
   m.def("devices", &gradring::devices, "Devices, versions of driver and runtime, and what is wrong, if anything.");
   m.def(
       "try_device",

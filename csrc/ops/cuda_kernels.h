@@ -11,6 +11,7 @@
 
 #include "gradring/export.h"
 #include "ops/cuda_queue.h"
+#include "ops/cuda_spans.h"
 #include "ops/op.h"
 
 namespace gradring {
@@ -22,12 +23,24 @@ namespace gradring {
 // fault. The function allocates nothing and does not wait, so that a stream can capture it.
 using CudaRun = int (*)(const OpCall& call, const CudaQueue& queue) noexcept;
 
+// Queues one launch over many arrays. `call` is that of one of them, for its attributes and dtypes; otherwise as CudaRun.
+using CudaSpansRun = int (*)(const OpCall& call, const CudaQueue& queue, const CudaSpans& spans) noexcept;
+
+// What an optimizer's op has to update many parameters by one launch.
+struct CudaSpansKernel {
+  // Writes the arrays of a call into a row of the table.
+  void (*fill)(const OpCall& call, CudaSpan* span) noexcept = nullptr;
+  // The function for the dtype and the operands of a call, by which all calls of a table must agree; null if there is none.
+  CudaSpansRun (*choose)(const OpCall& call) noexcept = nullptr;
+};
+
 struct CudaKernel {
   const char* op = nullptr;
   // The kernel for the dtypes, shapes and attributes of this call; null if there is none.
   CudaRun (*choose)(const OpCall& call) noexcept = nullptr;
   // How many bytes of device memory the call needs at queue.scratch; null: none.
   size_t (*scratch)(const OpCall& call, const CudaQueue& queue) noexcept = nullptr;
+  CudaSpansKernel spans = {};
 };
 
 // Puts each kernel into its op's slot, and replaces the one that was there. The kernels must stay where they are.
@@ -58,6 +71,16 @@ CudaRun by_real_cuda(const OpCall& call) noexcept {
 template <CudaRun kFloat, CudaRun kDouble, CudaRun kBfloat>
 CudaRun by_product_cuda(const OpCall& call) noexcept {
   return call[0].dtype == Dtype::kBfloat16 ? kBfloat : by_real_cuda<kFloat, kDouble>(call);
+}
+
+// Does the same for launches over many arrays.
+template <CudaSpansRun kFloat, CudaSpansRun kDouble>
+CudaSpansRun spans_by_real(const OpCall& call) noexcept {
+  switch (call[0].dtype) {
+    case Dtype::kFloat32: return kFloat;
+    case Dtype::kFloat64: return kDouble;
+    default: return nullptr;
+  }
 }
 
 }  // namespace gradring

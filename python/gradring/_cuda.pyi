@@ -3,12 +3,16 @@ CUDA devices. Imports without a driver.
 """
 from __future__ import annotations
 import typing
+
+import numpy
+import numpy.typing
 __all__: list[str] = [
     "DeviceArena",
     "DeviceBlock",
     "DeviceCall",
     "DeviceFeed",
     "DeviceFields",
+    "DeviceUpdates",
     "DlpackTensor",
     "Engine",
     "Mark",
@@ -129,6 +133,48 @@ class Mark:
     def __init__(self, device: int, stream: int) -> None: ...
     @property
     def is_done(self) -> bool: ...
+
+class DeviceUpdates:
+    """Updates of all parameters of a user's own step, by few launches."""
+
+    losses: typing.ClassVar[int]
+    """The most entries between two reports."""
+
+    def __init__(
+        self,
+        device: int,
+        groups: typing.Sequence[tuple[list[DeviceCall], int]],
+        most_rates: int,
+        check: bool,
+        limit: float,
+        stream: int,
+    ) -> None:
+        """Each group is a list of DeviceCalls of one rule and dtype, and the number of its learning rate."""
+    def loss(self, address: int, dtype: str, entry: int, stream: int) -> None:
+        """Keep the loss of an entry, a float32 or float64 on the device."""
+    def add(
+        self, sums: typing.Sequence[int], gradients: typing.Sequence[int], samples: float, first: bool, stream: int
+    ) -> None:
+        """Add gradients times their samples to sums, which begin with the first ones."""
+    def update(
+        self,
+        gradients: typing.Sequence[int],
+        rates: typing.Sequence[float],
+        number: int,
+        weight: float,
+        entry: int,
+        stream: int,
+    ) -> None:
+        """Update all parameters by these gradients, divided by the weight."""
+    @property
+    def updated(self) -> int:
+        """How many parameters the last `update` has updated, if it has failed."""
+    def queue_report(self, stream: int) -> None:
+        """Queue a report of all entries so far."""
+    def take_report(self, wait: bool) -> tuple[str, int, int, numpy.typing.NDArray[numpy.float64]] | None:
+        """The fault, its entry and its parameter, and the losses; None if the report has not come."""
+    def clear_fault(self, stream: int) -> None:
+        """Let later entries run after a fault."""
 
 class DlpackTensor:
     """A tensor that came in a capsule of DLPack, which it keeps alive."""

@@ -291,7 +291,7 @@ class Trainer(Settled):
     def params(self) -> Params:
         """The parameters by name: the live arrays, which the next step reads and changes. Assigning to a name writes into
         its array."""
-        return self._session.params
+        return self._session.current_params()
 
     @params.setter
     def params(self, values: Params) -> None:

@@ -1,11 +1,14 @@
 """Trainer(step=fn, params=...) with arrays on a CUDA device does what it does with arrays of the host."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 import gradring as gr
 from device_producers import Interface, Tensor, Torch, on_device, run_lazily
 from gradring import cuda
+from gradring.session import user_device
 from helpers import snapshot
 
 RNG = np.random.default_rng(5)
@@ -113,7 +116,8 @@ def test_a_saved_training_goes_on_with_the_same_bits(tmp_path, accumulate):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_gradients_that_are_not_finite_change_nothing(bad):
+def test_gradients_that_are_not_finite_change_nothing(monkeypatch, bad):
+    monkeypatch.setattr(user_device, "REPORT_SECONDS", 1e9)
     value = [None]
 
     def function(params, batch):
@@ -126,8 +130,13 @@ def test_gradients_that_are_not_finite_change_nothing(bad):
     trainer = gr.Trainer(step=function, params=arrays, optimizer=gr.optim.Adam(0.05))
     trainer.step(X[:8], Y[:8])
     before, value[0] = snapshot(trainer), bad
+    failed = trainer.step(X[:8], Y[:8])  # the device finds it
+    value[0] = None
+    later = trainer.step(X[:8], Y[:8])
     with pytest.raises(gr.NonFinite, match=r"the gradient of 'b' is not finite in step 1, though the loss is"):
-        trainer.step(X[:8], Y[:8])
+        float(failed)
+    with pytest.raises(gr.GradringError, match=r"this step has changed nothing, because one before it had failed"):
+        float(later)
     assert snapshot(trainer) == before
     value[0] = 1e200  # whose square overflows
     trainer.step(X[:8], Y[:8])
@@ -219,6 +228,123 @@ del weight, gradient, trainer
     assert run_lazily(script) == str(-7 * 64)
 
 
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"clip_norm": 0.5}], ids=str)
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("reader", ["params", "save", "evaluate", "float", "step_count and state_dict"])
+def test_a_fault_that_was_never_read_is_raised_by_who_looks_next(tmp_path, monkeypatch, options, where, reader):
+    monkeypatch.setattr(user_device, "REPORT_SECONDS", 1e9)
+    bad = [False]
+
+    def function(params, batch):
+        loss, grads, count = there(params, batch)
+        if bad[0] and where == "gradient":
+            grads["w"][0, 1:] = np.nan
+        return on_device(np.array([np.nan if bad[0] and where == "loss" else loss])), grads, count
+
+    def made():
+        arrays = {name: on_device(array) for name, array in start().items()}
+        return gr.Trainer(step=function, params=arrays, optimizer=gr.optim.Adam(0.05), **options)
+
+    trainer, good = made(), made()
+    losses = [trainer.step(X[i : i + 8], Y[i : i + 8]) for i in range(7)]
+    for i in range(7):
+        good.step(X[i : i + 8], Y[i : i + 8])
+    bad[0] = True
+    last = trainer.step(X[:8], Y[:8])
+    bad[0] = False
+    for i in range(5):
+        last = trainer.step(X[i : i + 8], Y[i : i + 8])
+    read = {
+        "params": lambda: trainer.params,
+        "save": lambda: trainer.save(tmp_path / "a.safetensors"),
+        "evaluate": lambda: trainer.evaluate([(X, Y)]),
+        "float": lambda: trainer.step(X, Y) + 1,
+        "step_count and state_dict": lambda: (trainer.step_count, trainer.state_dict()),
+    }[reader]
+    kind = gr.GradringError if reader == "float" else gr.NonFinite
+    with pytest.raises(kind, match="is not finite in step" if where == "gradient" else "the loss of step . is nan"):
+        read()
+    with pytest.raises(gr.GradringError):
+        float(last)
+    assert np.isfinite([float(loss) for loss in losses]).all()
+    if where == "gradient" and "accumulate" in options:  # the batches of its group are dropped
+        good = made()
+        for i in range(6):
+            good.step(X[i : i + 8], Y[i : i + 8])
+    with pytest.raises(gr.NonFinite) if reader == "float" else nullcontext():
+        trainer.save(tmp_path / "b.safetensors")
+    assert snapshot(trainer) == snapshot(good)
+    for one in (trainer, good):
+        one.step(X, Y)
+    assert snapshot(trainer) == snapshot(good)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["by time", "by number"])
+def test_a_step_raises_the_fault_that_a_report_has_brought(monkeypatch, seconds):
+    monkeypatch.setattr(user_device, "REPORT_SECONDS", seconds)
+    taken = []
+
+    def function(params, batch):
+        taken.append(1)
+        cuda.as_array(params["w"]).numpy()  # waits for all that was queued, so reports have come
+        return 0.0, {"w": on_device(np.full(3, np.inf if len(taken) == 3 else 1.0))}
+
+    weight = on_device(np.zeros(3))
+    trainer = gr.Trainer(step=function, params={"w": weight}, optimizer=gr.optim.SGD(1.0))
+    with pytest.raises(gr.NonFinite, match=r"the gradient of 'w' is not finite in step 2"):
+        for _ in range(200):
+            trainer.step(0)
+    assert len(taken) < (6 if seconds == 0 else 80)
+    assert trainer.step_count == 2 and weight.numpy().tolist() == [-2.0] * 3
+    for _ in range(600):  # more than a report has room for
+        loss = trainer.step(0)
+    assert float(loss) == 0.0 and trainer.step_count == 602 and weight.numpy().tolist() == [-602.0] * 3
+
+
+def test_fit_ends_at_the_batch_that_failed():
+    def function(params, batch):
+        loss, grads, count = there(params, batch)
+        return on_device(np.float32(np.nan if batch[0][0, 0] == 99 else loss)), grads, count
+
+    arrays = {name: on_device(array) for name, array in start().items()}
+    trainer = gr.Trainer(step=function, params=arrays, optimizer=gr.optim.SGD(0.1))
+    x = X.copy()
+    x[34, 0] = 99
+    with pytest.raises(gr.NonFinite, match="the loss of step 4 is nan"):
+        trainer.fit(gr.Loader((np.roll(x, -2, 0), Y), 8, shuffle=False), epochs=2, verbose=False)
+    assert trainer.step_count == 4
+    history = trainer.fit(gr.Loader((X, Y), 8), epochs=1, verbose=False)
+    assert trainer.step_count == 10 and np.isfinite(history.last["loss"])
+
+
+def test_steps_that_nothing_reads_wait_for_nothing():
+    script = """
+import numpy as np
+import gradring as gr
+from device_producers import on_device
+from gradring.cuda.streams import native
+
+weight, gradient, loss = on_device(np.zeros(5000)), on_device(np.ones(5000)), on_device(np.full((), 0.5))
+trainer = gr.Trainer(
+    step=lambda params, batch: (loss, {"w": gradient, "b": gradient[:7]}),
+    params={"w": weight, "b": on_device(np.zeros(7))},
+    optimizer=gr.optim.AdamW(0.1, groups=[{"params": "b", "lr": 0.2}]),
+    clip_norm=1.0,
+)
+trainer.step(0)
+before = native().software_calls()
+losses = [trainer.step(0) for _ in range(10)]
+after = native().software_calls()
+made = {name: after[name] - before.get(name, 0) for name in after if after[name] > before.get(name, 0)}
+waits = [name for name in made if "Synchronize" in name or name in ("cudaMemcpy", "cudaMemset", "cudaMalloc", "cudaFree")]
+launches = made["cudaLaunchKernel"]
+print("waits", waits, "launches", launches, sum(map(float, losses)) == 5.0)
+del trainer, weight, gradient, loss, losses
+"""
+    # For each step the loss, the squares, the decision, and a group for each learning rate.
+    assert run_lazily(script, whole=True) == "waits [] launches 50 True"
+
+
 def test_an_update_that_fails_midway_says_so():
     script = """
 import os
@@ -230,7 +356,8 @@ def function(params, batch):
     return 0.0, {name: on_device(np.ones(3)) for name in params}
 
 params = {name: on_device(np.zeros(3)) for name in ("a", "b", "c")}
-trainer = gr.Trainer(step=function, params=params, optimizer=gr.optim.SGD(1.0), nonfinite="ignore")
+groups = [{"params": "b", "lr": 0.5}]
+trainer = gr.Trainer(step=function, params=params, optimizer=gr.optim.SGD(1.0, groups=groups), nonfinite="ignore")
 trainer.step(0)
 says = []
 try:
@@ -241,9 +368,9 @@ for call in (lambda: trainer.step(0), lambda: trainer.save("never")):
     try:
         call()
     except gr.GradringError as error:
-        says.append("1 of 3 parameters were updated" in str(error))
+        says.append("2 of 3 parameters were updated" in str(error))
 print(says == [True, True, True] and trainer.step_count == 1)
 del params, trainer
 """
-    # Three launches of the first step, and the second of the next one.
-    assert run_lazily(script, GRADRING_CUDA_FAIL="cudaLaunchKernel:5:701") == "True"
+    # Three launches of the first step, a decision and two groups, and the third of the next one.
+    assert run_lazily(script, GRADRING_CUDA_FAIL="cudaLaunchKernel:6:701") == "True"

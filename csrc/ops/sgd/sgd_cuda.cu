@@ -10,16 +10,14 @@ namespace {
 
 using device::SgdKind;
 
-template <SgdKind K, class T>
-__global__ void __launch_bounds__(device::kElementThreads) sgd_kernel(const StepRecord* step, CudaSgd<T> s) {
-  if (stopped(step)) return;
+// Thread `me` of `all` updates its share of n elements.
+template <SgdKind K, class Index, class T>
+__device__ __forceinline__ void update(const device::SgdFactors<T>& factors, const SgdArguments<T>& g, Index me,
+                                       Index all, Index n) {
   constexpr bool kPlain = K == SgdKind::kPlain;
-  SgdArguments<T> g = s.g;
-  g.lr = s.scalars.rate(step), g.grad_scale = s.scalars.scale();
-  const device::SgdFactors<T> factors(g);
   const device::Arrays<T> a{{g.grad, g.param, g.velocity}, {g.param, g.velocity}};
-  device::for_elements<kPlain ? 2 : 3, kPlain ? 1 : 2, kPlain ? 2 : 1, int64_t>(
-      device::thread_in_grid(), device::threads_in_grid(), g.n, a, [&](int64_t, const T* x, T* y) {
+  device::for_elements<kPlain ? 2 : 3, kPlain ? 1 : 2, kPlain ? 2 : 1, Index>(
+      me, all, n, a, [&](Index, const T* x, T* y) {
         T state[2] = {x[1], kPlain ? T(0) : x[kPlain ? 1 : 2]};
         device::update_vector<K, false, T>(factors, state, state + 1, x[0], LoadOne{}, StoreOne{});
         y[0] = state[0];
@@ -27,10 +25,44 @@ __global__ void __launch_bounds__(device::kElementThreads) sgd_kernel(const Step
       });
 }
 
+template <SgdKind K, class T>
+__global__ void __launch_bounds__(device::kElementThreads) sgd_kernel(const StepRecord* step, CudaSgd<T> s) {
+  if (stopped(step)) return;
+  SgdArguments<T> g = s.g;
+  g.lr = s.scalars.rate(step), g.grad_scale = s.scalars.scale();
+  const device::SgdFactors<T> factors(g);
+  update<K, int64_t>(factors, g, device::thread_in_grid(), device::threads_in_grid(), g.n);
+}
+
+template <SgdKind K, class T>
+__global__ void __launch_bounds__(device::kElementThreads) sgd_spans_kernel(CudaSpans spans, CudaSgd<T> s) {
+  if (stopped(spans.step)) return;
+  SgdArguments<T> g = s.g;
+  g.lr = s.scalars.rate(spans.step), g.grad_scale = s.scalars.scale();
+  const device::SgdFactors<T> factors(g);
+  for_parts(spans, [&](const CudaSpan& span, int64_t first, int n) {
+    g.param = element<T>(span.param, first), g.grad = element<T>(span.grad, first);
+    g.velocity = K == SgdKind::kPlain ? nullptr : element<T>(span.state[0], first);
+    update<K, int>(factors, g, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), n);
+  });
+}
+
 template <class T>
 int run(const OpCall& call, const CudaQueue& queue) noexcept {
   return queue_sgd(call, queue, cuda_sgd<T>(call, gradient_of(call).as<const T>()));
 }
+
+template <class T>
+int run_spans(const OpCall& call, const CudaQueue& queue, const CudaSpans& spans) noexcept {
+  CudaSgd<T> s = cuda_sgd<T>(call, nullptr);
+  s.scalars = step_scalars(spans);
+  auto* const kernel = s.g.momentum == 0 ? sgd_spans_kernel<SgdKind::kPlain, T>
+                       : s.g.nesterov    ? sgd_spans_kernel<SgdKind::kNesterov, T>
+                                         : sgd_spans_kernel<SgdKind::kMomentum, T>;
+  return launch_spans(queue, spans, kernel, s);
+}
+
+void fill(const OpCall& call, CudaSpan* span) noexcept { fill_span(call, {"velocity"}, span); }
 
 CudaRun choose(const OpCall& call) noexcept {
   const bool known = has_only(
@@ -51,7 +83,7 @@ template int queue_sgd(const OpCall&, const CudaQueue&, const CudaSgd<float>&) n
 template int queue_sgd(const OpCall&, const CudaQueue&, const CudaSgd<double>&) noexcept;
 
 extern const CudaKernel sgd_cuda_kernels[] = {
-    {.op = "sgd_update", .choose = choose},
+    {.op = "sgd_update", .choose = choose, .spans = {fill, spans_by_real<run_spans<float>, run_spans<double>>}},
     {.op = "sgd", .choose = choose},
 };
 extern const size_t sgd_cuda_kernel_count = std::size(sgd_cuda_kernels);

@@ -1,14 +1,12 @@
 // The runs of an engine: chunks, flushes and predictions.
-#include <sched.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include "cuda/device.h"
 #include "cuda/failure.h"
+#include "cuda/patience.h"
 #include "program/cuda/device_fields.h"
 #include "program/cuda/engine.h"
 #include "program/cuda/plant.h"
@@ -21,29 +19,14 @@ namespace {
 using Seconds = std::chrono::duration<double>;
 
 constexpr const char* kWho = "step";
-constexpr double kMostAheadSeconds = 0.2;             // how much work may wait on the device
-constexpr int64_t kWorthTheTeam = 1 << 20;            // a batch of so many bytes is gathered by all lanes
-constexpr auto kPatience = std::chrono::minutes(10);  // a device that does not answer for so long never will
+constexpr double kMostAheadSeconds = 0.2;   // how much work may wait on the device
+constexpr int64_t kWorthTheTeam = 1 << 20;  // a batch of so many bytes is gathered by all lanes
 
 void check(int code) {
   if (code != 0) cuda::throw_failure(kWho, code);
 }
 
-// Asks again and again, without a call that blocks: soon at first, and then with sleeps.
-void wait_for(const cuda::Event& event) {
-  const Deadline deadline = deadline_in(kPatience);
-  for (int tries = 0;; ++tries) {
-    int code = 0;
-    if (cuda::is_done(event, &code)) return;
-    check(code);
-    if (tries < 32) {
-      sched_yield();
-    } else {
-      std::this_thread::sleep_for(std::chrono::microseconds(std::min(20 * (tries - 31), 500)));
-    }
-    if (Clock::now() > deadline) throw Error(Code::kTimeout, "[step] the CUDA device has not answered for ten minutes");
-  }
-}
+void wait_for(const cuda::Event& event) { cuda::wait_for(kWho, event); }
 
 }  // namespace
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from gradring.cuda.array import Array, copied, empty
 from gradring.cuda.foreign import as_array, from_dlpack, is_device_array
+from gradring.cuda.number import Number
 from gradring.cuda.streams import Stream, current_stream, use_stream
 
 __all__ = [
     "Array",
+    "Number",
     "Stream",
     "as_array",
     "copied",

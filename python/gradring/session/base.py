@@ -83,6 +83,14 @@ class BaseSession(ABC):
     def require_whole(self) -> None:  # noqa: B027 (most sessions update all parameters or none)
         """Raise the error for parameters of which only a part has been updated: they cannot be saved."""
 
+    def settle(self) -> None:  # noqa: B027 (a step on the CPU returns when it is done)
+        """Wait for steps that a device still runs, and raise the error of one that has failed."""
+
+    def current_params(self) -> Params:
+        """The parameters, when all steps so far are done: see ``settle``."""
+        self.settle()
+        return self.params
+
     def take_class_weights(self, weights: Sequence[float]) -> None:  # noqa: B027 (most sessions weigh no classes)
         """Take over ``class_weights`` of a checkpoint; they have no effect if labels do not decide them."""
 

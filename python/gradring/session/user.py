@@ -191,11 +191,15 @@ class UserSession(BaseSession):
         """The mean loss; nothing is updated."""
         mean, count = Mean(), 0
         for batch in batches_of(source, in_order=True):
-            result = self._evaluate(batch)
+            result = self._on_host(self._evaluate(batch))
             mean.add_sum(result.total, result.samples)
             count += 1
         require_batches("evaluate", count)
         return {"loss": mean.value}
+
+    def _on_host(self, result: StepResult) -> StepResult:
+        """The same result with a loss that is a number of the host."""
+        return result
 
     def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> NDArray[Any]:
         raise TypeError("[Trainer.predict] only a trainer with a model predicts; this one has step and params")
@@ -241,7 +245,7 @@ class UserSession(BaseSession):
     def _zeros_like(self, array: Any) -> Any:
         return np.zeros_like(array)
 
-    def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
+    def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Any, tuple[str, ...], int]]:
         """For each trained parameter: its update function, the states that the function needs, and the number of its
         rate."""
         numbers = optimizer.assigned(list(self.params), self.frozen)
@@ -388,10 +392,13 @@ class UserSession(BaseSession):
             )
         if not isinstance(returned[1], Mapping):
             raise TypeError(f"[step] {where}grads must be a dict of arrays, got {type(returned[1]).__name__}")
-        samples = _number(f"{where}the number of samples", returned[2]) if len(returned) == 3 else _rows_of(batch)
+        samples = number_of(f"{where}the number of samples", returned[2]) if len(returned) == 3 else _rows_of(batch)
         if not (math.isfinite(samples) and samples > 0):
             raise ValueError(f"[step] {where}the number of samples must be above 0, got {samples}")
-        return StepResult(_number(f"{where}the loss", returned[0]), self._checked(returned[1], where), samples)
+        return StepResult(self._loss_of(f"{where}the loss", returned[0]), self._checked(returned[1], where), samples)
+
+    def _loss_of(self, what: str, value: Any) -> Any:
+        return number_of(what, value)
 
     def _checked(self, grads: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
         missing, extra = sorted(self._trained.keys() - grads.keys()), sorted(grads.keys() - self.params.keys())
@@ -442,7 +449,7 @@ class UserSession(BaseSession):
         return own, [partial(np.add, own[name], grad, out=own[name]) for name, grad in adds]
 
 
-def _number(what: str, value: Any) -> float:
+def number_of(what: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as error:

@@ -1,0 +1,369 @@
+// Updates of many arrays by one launch: the bits of the eager ops, the calls that an update makes, and faults that stay.
+#ifdef GRADRING_SOFTWARE_DEVICE
+#include <cmath>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/device.h"
+#include "ops/cuda_run.h"
+#include "program/cuda/updates.h"
+#include "program/cuda_tests/fixture.h"
+#include "runtime/status.h"
+
+namespace gradring {
+
+using namespace testing;
+
+#define MUST(call) REQUIRE((call) == cudaSuccess)
+
+namespace {
+
+using Numbers = std::map<std::string, double>;
+
+// An op's update of one array of n elements, whose operands all lie in memory of the device.
+template <class T>
+struct Update {
+  const OpSchema* op;
+  std::vector<cuda::DeviceMemory> memory;
+  std::vector<int64_t> shape, strides{static_cast<int64_t>(sizeof(T))};
+  std::vector<Tensor> tensors;
+  std::vector<AttributeValue> attributes;
+  OpCall call;
+
+  // values: those of the attributes that are not the default. optional: the operands that the rule has.
+  Update(const char* name, int64_t n, unsigned seed, const Numbers& values, const std::vector<std::string>& optional)
+      : op(find_schema(name)), shape{n} {
+    const Dtype dtype = sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32;
+    for (const Operand& operand : op->operands) {
+      bool there = !operand.optional;
+      for (const std::string& each : optional) there |= each == operand.name;
+      std::vector<T> data(static_cast<size_t>(n) + 1);
+      for (T& v : data)
+        v = static_cast<T>((seed = seed * 1664525 + 1013904223) >> 8) / static_cast<T>(1 << 25) + T(0.1);
+      memory.push_back(to_device(data.data(), data.size() * sizeof(T)));
+      tensors.push_back({});
+      if (there) tensors.back() = {memory.back().data(), shape.data(), strides.data(), 1, dtype};
+    }
+    for (const Attribute& attribute : op->attributes) {
+      AttributeValue value = attribute.otherwise;
+      if (const auto found = values.find(attribute.name); found != values.end()) {
+        value = attribute.type == AttributeType::kReal ? real_value(found->second)
+                                                       : integer_value(static_cast<int64_t>(found->second));
+      }
+      attributes.push_back(value);
+    }
+    call.op = op, call.name = op->name, call.tensors = tensors.data(), call.attributes = attributes.data();
+  }
+
+  CudaSpan span() const {
+    CudaSpan result;
+    cuda_kernel(*op)->spans.fill(call, &result);
+    return result;
+  }
+  std::vector<T> content() const {
+    std::vector<T> all;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      if (!tensors[i]) continue;
+      std::vector<T> part(static_cast<size_t>(shape[0]));
+      MUST(cudaMemcpy(part.data(), memory[i].data(), part.size() * sizeof(T), cudaMemcpyDeviceToHost));
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+  }
+};
+
+struct Rule {
+  const char* op;
+  Numbers values;
+  std::vector<std::string> optional;
+};
+
+const std::vector<Rule>& rules() {
+  static const std::vector<Rule> all = {
+      {"sgd_update", {{"weight_decay", 0.01}}, {}},
+      {"sgd_update", {{"momentum", 0.9}}, {"velocity"}},
+      {"sgd_update", {{"momentum", 0.9}, {"nesterov", 1}}, {"velocity"}},
+      {"adam_update", {}, {}},
+      {"adam_update", {{"decoupled", 1}, {"weight_decay", 0.1}}, {"vmax"}},
+      {"lion_update", {{"weight_decay", 0.1}}, {}},
+      {"rmsprop_update", {}, {}},
+      {"rmsprop_update", {{"centered", 1}, {"momentum", 0.5}}, {"mean", "velocity"}},
+  };
+  return all;
+}
+
+constexpr int64_t kSizes[] = {1, 4096, 7, 10001, 333};
+
+// One update of arrays of all sizes by one launch; with `apart`, by the eager op, one after the other.
+template <class T>
+std::vector<T> updated(const Rule& rule, bool apart, int64_t* launches) {
+  register_all_cuda_kernels();
+  Numbers values = rule.values;
+  values["lr"] = 0.03, values["step"] = 3, values["grad_scale"] = 0.5;
+  std::vector<std::unique_ptr<Update<T>>> all;
+  for (const int64_t n : kSizes) {
+    all.push_back(std::make_unique<Update<T>>(rule.op, n, static_cast<unsigned>(n), values, rule.optional));
+  }
+  cudaStream_t stream = nullptr;
+  MUST(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  const CudaQueue queue{stream, 4, nullptr, nullptr};
+  std::unique_ptr<DeviceUpdates> updates;
+  if (apart) {
+    for (const auto& each : all) run_cuda_call(prepare_cuda_call(each->call, 0), each->call, queue);
+  } else {
+    UpdateGroup group{all[0]->call, 0, {}};
+    std::vector<const void*> gradients;
+    for (const auto& each : all) group.spans.push_back(each->span()), gradients.push_back(group.spans.back().grad);
+    updates = std::make_unique<DeviceUpdates>(std::vector<UpdateGroup>{group}, UpdateOptions{}, stream);
+    const int before = software::calls()["cudaLaunchKernel"];
+    updates->update(gradients, {0.03}, {3, 0, 2.0, 0}, stream);
+    *launches = software::calls()["cudaLaunchKernel"] - before;
+  }
+  MUST(cudaStreamSynchronize(stream));
+  std::vector<T> result;
+  for (const auto& each : all) {
+    const std::vector<T> content = each->content();
+    result.insert(result.end(), content.begin(), content.end());
+  }
+  updates.reset();
+  MUST(cudaStreamDestroy(stream));
+  return result;
+}
+
+template <class T>
+void compare_with_eager_ops() {
+  for (const Rule& rule : rules()) {
+    INFO(rule.op);
+    int64_t launches = 0;
+    const auto run = [&](bool apart) {
+      return same_in_every_schedule<T>([&] { return updated<T>(rule, apart, &launches); });
+    };
+    const std::vector<T> expected = run(true), found = run(false);
+    REQUIRE(expected.size() == found.size());
+    CHECK(std::memcmp(expected.data(), found.data(), found.size() * sizeof(T)) == 0);
+    CHECK(launches == 3);  // squares, the decision, and one update of five arrays
+  }
+}
+
+// Two groups of plain SGD over four arrays, and their gradients.
+struct Training {
+  std::vector<std::unique_ptr<Update<float>>> all;
+  std::vector<const void*> gradients;
+  cudaStream_t stream = nullptr;
+  std::unique_ptr<DeviceUpdates> updates;
+
+  explicit Training(double limit = -1, bool check = true) {
+    register_all_cuda_kernels();
+    MUST(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    std::vector<UpdateGroup> groups;
+    for (int64_t i = 0; i < 4; ++i) {
+      all.push_back(std::make_unique<Update<float>>("sgd_update", 50 + 4096 * i, 7u + static_cast<unsigned>(i),
+                                                    Numbers{}, std::vector<std::string>{}));
+      if (i % 2 == 0) groups.push_back({all.back()->call, i / 2, {}});
+      groups.back().spans.push_back(all.back()->span());
+      gradients.push_back(groups.back().spans.back().grad);
+    }
+    UpdateOptions options;
+    options.most_rates = 2, options.limit = limit, options.check = check;
+    updates = std::make_unique<DeviceUpdates>(std::move(groups), options, stream);
+  }
+  ~Training() {
+    updates.reset();
+    (void)cudaStreamDestroy(stream);
+  }
+  Training(const Training&) = delete;
+  Training& operator=(const Training&) = delete;
+
+  void step(int64_t entry) { updates->update(gradients, {0.1, 0.2}, {entry + 1, entry, 1.0, 0}, stream); }
+  std::vector<float> params() {
+    MUST(cudaStreamSynchronize(stream));
+    std::vector<float> result;
+    for (const auto& each : all) {
+      const std::vector<float> content = each->content();
+      result.insert(result.end(), content.begin(), content.begin() + each->shape[0]);
+    }
+    return result;
+  }
+  UpdateLedger report() {
+    UpdateLedger found;
+    updates->queue_report(stream);
+    CHECK(updates->take_report(true, &found));
+    return found;
+  }
+  void set(size_t which, int64_t element, float value) {
+    auto* const at = static_cast<float*>(const_cast<void*>(gradients[which])) + element;
+    MUST(cudaMemcpyAsync(at, &value, sizeof value, cudaMemcpyHostToDevice, stream));
+    MUST(cudaStreamSynchronize(stream));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("one launch updates many float32 arrays with the bits of the eager ops") { compare_with_eager_ops<float>(); }
+
+TEST_CASE("one launch updates many float64 arrays with the bits of the eager ops") { compare_with_eager_ops<double>(); }
+
+TEST_CASE("an update launches one kernel per group, and nothing waits, allocates or frees") {
+  software::Options lazy;
+  lazy.schedule = software::Schedule::kLazy;
+  for (const software::Options& schedule : {software::Options{}, lazy}) {
+    software::restart(schedule);
+    {
+      Training training(1.0);
+      std::map<std::string, int> before = software::calls();
+      for (int64_t i = 0; i < 20; ++i) training.step(i);
+      std::map<std::string, int> now = software::calls();
+      for (auto& [call, count] : now) count -= before[call];
+      CHECK(now["cudaLaunchKernel"] == 20 * (2 + 2));  // squares, the decision, and two groups
+      CHECK(now["cudaMemcpyAsync"] == 20);
+      for (const char* call :
+           {"cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cudaMemset",
+            "cudaMalloc", "cudaMallocAsync", "cudaHostAlloc", "cudaFree", "cudaFreeHost", "cudaEventCreateWithFlags"}) {
+        INFO(call);
+        CHECK(now[call] == 0);
+      }
+    }
+    CHECK(software::leaks() == "");
+  }
+}
+
+TEST_CASE("a gradient that is not finite stops its update and all later ones, until the fault is cleared") {
+  for (const float bad : {INFINITY, -INFINITY, NAN}) {
+    (void)same_in_every_schedule<float>([&] {
+      Training training;
+      training.step(0);
+      const std::vector<float> before = training.params();
+      training.set(3, 4096 * 3 + 11, bad);
+      training.step(1);
+      training.set(3, 4096 * 3 + 11, 0.5f);
+      training.step(2);
+      CHECK(training.params() == before);
+      const UpdateLedger found = training.report();
+      CHECK(found.record.fault == Fault::kGradient);
+      CHECK(found.fault_entry == 1);
+      CHECK(found.fault_span == 3);
+      training.updates->clear_fault(training.stream);
+      training.step(1);
+      CHECK(training.report().record.fault == Fault::kNone);
+      CHECK(training.params() != before);
+      return training.params();
+    });
+  }
+}
+
+TEST_CASE("without a check, gradients that are not finite are used") {
+  software::restart({});
+  Training training(-1, false);
+  training.set(0, 1, NAN);
+  training.step(0);
+  CHECK(std::isnan(training.params()[1]));
+  CHECK(training.report().record.fault == Fault::kNone);
+}
+
+TEST_CASE("a loss stays on the device until a report, and one that is not finite stops what follows") {
+  (void)same_in_every_schedule<float>([&] {
+    Training training;
+    const double losses[] = {0.25, NAN, 0.75};
+    const cuda::DeviceMemory memory = to_device(losses, sizeof losses);
+    const auto loss = [&](int64_t entry, int64_t which) {
+      training.updates->loss(static_cast<const double*>(memory.data()) + which, Dtype::kFloat64, entry,
+                             training.stream);
+    };
+    loss(0, 0);
+    training.step(0);
+    const std::vector<float> before = training.params();
+    loss(1, 1);
+    training.step(1);
+    loss(2, 2);
+    training.step(2);
+    const UpdateLedger found = training.report();
+    CHECK(found.record.fault == Fault::kNonFinite);
+    CHECK(found.fault_entry == 1);
+    CHECK(found.losses[0] == 0.25);
+    CHECK(std::isnan(found.losses[1]));
+    CHECK(training.params() == before);
+    return training.params();
+  });
+}
+
+TEST_CASE("the norm of all gradients clips them, whatever their groups") {
+  software::restart({});
+  Training whole, clipped(0.5), same(1e9);
+  double squares = 0;
+  for (const auto& each : whole.all) {
+    const std::vector<float> content = each->content();
+    for (int64_t i = each->shape[0]; i < 2 * each->shape[0]; ++i) {
+      squares += std::pow(static_cast<double>(content[static_cast<size_t>(i)]), 2);
+    }
+  }
+  const std::vector<float> before = whole.params();
+  whole.step(0), clipped.step(0), same.step(0);
+  const std::vector<float> a = whole.params(), b = clipped.params(), c = same.params();
+  CHECK(a == c);
+  const double factor = 0.5 / (std::sqrt(squares) + 1e-6);
+  CHECK(factor < 0.1);
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double wanted = (static_cast<double>(a[i]) - before[i]) * factor,
+                 found = static_cast<double>(b[i]) - before[i];
+    REQUIRE(found == doctest::Approx(wanted).epsilon(1e-3));
+  }
+  CHECK(clipped.report().record.gradient_norm == doctest::Approx(std::sqrt(squares)).epsilon(1e-12));
+}
+
+TEST_CASE("another stream sees the update of the stream before") {
+  (void)same_in_every_schedule<float>([&] {
+    Training training;
+    cudaStream_t other = nullptr;
+    MUST(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    for (int64_t i = 0; i < 6; ++i) {
+      training.updates->update(training.gradients, {0.1, 0.2}, {i + 1, i, 1.0, 0}, i % 2 ? other : training.stream);
+    }
+    UpdateLedger found;
+    training.updates->queue_report(training.stream);
+    CHECK(training.updates->take_report(true, &found));
+    std::vector<float> result = training.params();
+    MUST(cudaStreamDestroy(other));
+    return result;
+  });
+}
+
+TEST_CASE("every CUDA call of an update fails once, and the error says how much was updated") {
+  software::restart({});
+  std::map<std::string, int> counts;
+  {
+    Training training(1.0);
+    std::map<std::string, int> before = software::calls();
+    training.step(0);
+    for (const auto& [call, count] : software::calls()) {
+      if (count > before[call] && call != "run") counts[call] = before[call];
+    }
+  }
+  CHECK(counts.contains("cudaLaunchKernel"));
+  for (const auto& [call, before] : counts) {
+    if (call == "cudaGetLastError" || call == "cudaGetDevice" || call == "cudaSetDevice") continue;
+    const int most = call == "cudaLaunchKernel" ? 4 : 1;
+    for (int number = 1; number <= most; ++number) {
+      INFO(call);
+      software::Options options;
+      options.faults = {{call, before + number, cudaErrorNotPermitted}};
+      software::restart(options);
+      {
+        Training training(1.0);
+        std::string said;
+        try {
+          training.step(0);
+        } catch (const Error& error) {
+          said = error.what();
+        }
+        CHECK(said.find(call) != std::string::npos);
+        if (call == "cudaLaunchKernel") CHECK(training.updates->updated() == (number == 4 ? 2 : 0));
+      }
+      CHECK(software::leaks() == "");
+    }
+  }
+}
+
+}  // namespace gradring
+#endif
