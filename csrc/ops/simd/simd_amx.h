@@ -121,17 +121,27 @@ void multiply_block(const TileBlockWork& work) noexcept {
       if (kDown > 1) fetch_tile(a + work.a_down + work.a_along);
       fetch_tile(b + 2 * work.b_along);
       if (kAcross > 1) fetch_tile(b + work.b_across + 2 * work.b_along);
-      GRADRING_LOAD_A(a);
-      GRADRING_LOAD_B(b);
-      GRADRING_MULTIPLY();
+      if (block == 0) {
+        GRADRING_LOAD_A(a);
+        GRADRING_LOAD_B(b);
+      }
+      if (block + 1 < work.step_blocks) {
+        GRADRING_MULTIPLY_THEN_LOAD(a + work.a_along, b + work.b_along);
+      } else {
+        GRADRING_MULTIPLY();
+      }
     } else if (kPieces == 2) {
-      GRADRING_LOAD_A(a + work.a_piece);
-      GRADRING_LOAD_B(b);
-      GRADRING_MULTIPLY();
-      GRADRING_LOAD_A(a);
-      GRADRING_MULTIPLY();
-      GRADRING_LOAD_B(b + work.b_piece);
-      GRADRING_MULTIPLY();
+      if (block == 0) {
+        GRADRING_LOAD_A(a + work.a_piece);
+        GRADRING_LOAD_B(b);
+      }
+      GRADRING_MULTIPLY_THEN_LOAD_A(a);
+      GRADRING_MULTIPLY_THEN_LOAD_B(b + work.b_piece);
+      if (block + 1 < work.step_blocks) {
+        GRADRING_MULTIPLY_THEN_LOAD(a + work.a_along + work.a_piece, b + work.b_along);
+      } else {
+        GRADRING_MULTIPLY();
+      }
     } else {
       if (block == 0) {
         GRADRING_LOAD_A(a + 2 * work.a_piece);
