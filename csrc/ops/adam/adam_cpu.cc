@@ -1,6 +1,7 @@
 #include "ops/adam/kernels.h"
 #include "ops/adam/update_vector.h"
 #include "ops/simd/gradient.h"
+#include "ops/simd/subnormals.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -31,12 +32,14 @@ void update(const AdamArguments<T>& g, const AdamFactors& factors, const Gradien
 
 template <class T>
 void run(const Lane& lane, const AdamArguments<T>& g) noexcept {
+  const SubnormalsAsZeros zeros;
   update<T>(g, adam_factors(g.step, g.lr, g.beta1, g.beta2), lane_part(lane, g.n, g.grad));
 }
 
 template <class T>
 void run_tile(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns, const T* tile,
               int64_t ld) noexcept {
+  const SubnormalsAsZeros zeros;
   const auto& m = *static_cast<const AdamMatrix<T>*>(context);
   update<T>(m.whole, m.factors, tile_part(m.columns, row, rows, column, columns, tile, ld));
 }

@@ -1,6 +1,7 @@
 #include "ops/lion/kernels.h"
 #include "ops/lion/update_vector.h"
 #include "ops/simd/gradient.h"
+#include "ops/simd/subnormals.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -8,6 +9,7 @@ namespace {
 
 template <class T>
 void run(const Lane& lane, const LionArguments<T>& g) noexcept {
+  const SubnormalsAsZeros zeros;
   const LionFactors<T> f(g, g.lr, g.grad_scale);
   T* const param = g.param;
   T* const m = g.m;

@@ -1,6 +1,7 @@
 #include "ops/rmsprop/kernels.h"
 #include "ops/rmsprop/update_vector.h"
 #include "ops/simd/gradient.h"
+#include "ops/simd/subnormals.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -21,6 +22,7 @@ void update(const RmspropArguments<T>& g, const GradientPart<T>& part) noexcept 
 
 template <class T>
 void run(const Lane& lane, const RmspropArguments<T>& g) noexcept {
+  const SubnormalsAsZeros zeros;
   const GradientPart<T> part = lane_part(lane, g.n, g.grad);
   if (g.mean != nullptr)
     return g.velocity != nullptr ? update<true, true, T>(g, part) : update<true, false, T>(g, part);

@@ -1,6 +1,7 @@
 #include "ops/sgd/kernels.h"
 #include "ops/sgd/update_vector.h"
 #include "ops/simd/gradient.h"
+#include "ops/simd/subnormals.h"
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
@@ -34,12 +35,14 @@ void update(const SgdArguments<T>& g, const GradientPart<T>& part) noexcept {
 
 template <class T>
 void run(const Lane& lane, const SgdArguments<T>& g) noexcept {
+  const SubnormalsAsZeros zeros;
   update<T>(g, lane_part(lane, g.n, g.grad));
 }
 
 template <class T>
 void run_tile(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns, const T* tile,
               int64_t ld) noexcept {
+  const SubnormalsAsZeros zeros;
   const auto& m = *static_cast<const SgdMatrix<T>*>(context);
   update<T>(m.whole, tile_part(m.columns, row, rows, column, columns, tile, ld));
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "ops/simd.h"
-#include "ops/simd/subnormals.h"
 #include "ops/simd_tail.h"
 #include "ops/work.h"
 #include "runtime/lane.h"
@@ -47,7 +46,6 @@ inline constexpr int64_t kFlatBytes = 2048;
 template <class T, class Step>
 GRADRING_INLINE void for_gradient(const GradientPart<T>& given, const Step& step) noexcept {
   constexpr int64_t W = kWidth<T>;
-  const SubnormalsAsZeros zeros;
   GradientPart<T> part = given;
   alignas(64) T flat[kFlatBytes / static_cast<int64_t>(sizeof(T))];
   if (short_rows(given) && (given.rows * given.columns + W) * static_cast<int64_t>(sizeof(T)) <= kFlatBytes) {
