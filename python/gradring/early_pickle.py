@@ -52,10 +52,13 @@ class EarlyPickle:
         return _restored, (self._data, buffers, self._owner)
 
     def load(self) -> Any:
-        """The function, in a worker process. ``TypeError`` for one that only the process of the loader has."""
+        """The function, in a worker process. ``TypeError`` for one that only the process of the loader has.
+
+        What else keeps it from being made, such as a missing library, raises its own error.
+        """
         try:
             return pickle.loads(self._data, buffers=self._buffers)
-        except (AttributeError, ImportError) as error:
+        except AttributeError as error:
             where = ' A worker imports the main module, but not what stands behind its `if __name__ == "__main__"`.'
             raise TypeError(
                 f"[{self._owner}] a worker process cannot make fn: {error}.{where if '__m' in str(error) else ''} Define it at "

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(CMAKE is None, reason="there is no cmake here th
 
 # The command that would run the compiler says which one it is instead.
 SCRIPT = """
+cmake_policy(SET CMP0054 NEW)  # as in the build: what stands in quotes is never the name of a variable
 macro(enable_language language)
   message("compiler ${CMAKE_CUDA_COMPILER}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 endmacro()
