@@ -94,7 +94,11 @@ const std::vector<Rule>& rules() {
   return all;
 }
 
+#ifdef GRADRING_SOFTWARE_TSAN  // which sees the same orders in smaller arrays, and is slow
+constexpr int64_t kSizes[] = {1, 4100, 7};
+#else
 constexpr int64_t kSizes[] = {1, 4096, 7, 10001, 333};
+#endif
 
 // One update of arrays of all sizes by one launch; with `apart`, by the eager op, one after the other.
 template <class T>
