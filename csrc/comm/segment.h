@@ -109,8 +109,8 @@ class GRADRING_API OwnSegment {
   std::atomic<size_t> size_{0};
   std::atomic<bool> lost_{false};
   mutable std::mutex mutex_;
-  size_t private_ = 0;             // arrays below this offset have left the shared memory
-  size_t covered_ = 0;             // up to here, a private mapping that copies a page when it is written
+  size_t private_ = 0;  // arrays below this offset have left the shared memory
+  size_t covered_ = 0;  // up to here, a private mapping that copies a page when it is written
   LeftInChildren<Pieces> pieces_;
 };
 
