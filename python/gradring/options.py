@@ -134,11 +134,9 @@ def staleness_of(parallel: Any, staleness: Any) -> int | None:
 
 def checked_lengths(epochs: Any, steps_per_epoch: Any) -> tuple[int, int | None]:
     """Check the number of epochs and that of the steps of each; an array in place of the epochs is the target of ``x``."""
-    several = getattr(epochs, "shape", ()) if hasattr(epochs, "shape") else hasattr(epochs, "__len__")
+    several = epochs.shape if hasattr(epochs, "shape") else hasattr(epochs, "__len__")
     if several and not isinstance(epochs, str):
         raise TypeError("[Trainer.fit] x and y come as one pair: fit((x, y), epochs)")
-    limit = steps_per_epoch
-    return (
-        whole("Trainer.fit", "epochs", epochs, 0),
-        None if limit is None else whole("Trainer.fit", "steps_per_epoch", limit, 1, also="None"),
-    )
+    if steps_per_epoch is not None:
+        steps_per_epoch = whole("Trainer.fit", "steps_per_epoch", steps_per_epoch, 1, also="None")
+    return whole("Trainer.fit", "epochs", epochs, 0), steps_per_epoch

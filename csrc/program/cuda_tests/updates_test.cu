@@ -292,7 +292,7 @@ TEST_CASE("a loss stays on the device until a report, and one that is not finite
   });
 }
 
-TEST_CASE("the norm of all gradients clips them, whatever their groups") {
+TEST_CASE("the norm of all gradients clips those of every group") {
   software::restart({});
   Training whole, clipped(0.5), same(1e9);
   double squares = 0;

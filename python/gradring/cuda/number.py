@@ -111,74 +111,70 @@ class Number:
         return abs(float(self))
 
     def __eq__(self, other: object) -> Any:
-        return float(self) == _plain(other)
+        return float(self) == other
 
     def __ne__(self, other: object) -> Any:
-        return float(self) != _plain(other)
+        return float(self) != other
 
     def __lt__(self, other: Any) -> Any:
-        return float(self) < _plain(other)
+        return float(self) < other
 
     def __le__(self, other: Any) -> Any:
-        return float(self) <= _plain(other)
+        return float(self) <= other
 
     def __gt__(self, other: Any) -> Any:
-        return float(self) > _plain(other)
+        return float(self) > other
 
     def __ge__(self, other: Any) -> Any:
-        return float(self) >= _plain(other)
+        return float(self) >= other
 
     def __add__(self, other: Any) -> Any:
-        return float(self) + _plain(other)
+        return float(self) + other
 
     def __radd__(self, other: Any) -> Any:
         return other + float(self)
 
     def __sub__(self, other: Any) -> Any:
-        return float(self) - _plain(other)
+        return float(self) - other
 
     def __rsub__(self, other: Any) -> Any:
         return other - float(self)
 
     def __mul__(self, other: Any) -> Any:
-        return float(self) * _plain(other)
+        return float(self) * other
 
     def __rmul__(self, other: Any) -> Any:
         return other * float(self)
 
     def __truediv__(self, other: Any) -> Any:
-        return float(self) / _plain(other)
+        return float(self) / other
 
     def __rtruediv__(self, other: Any) -> Any:
         return other / float(self)
 
     def __floordiv__(self, other: Any) -> Any:
-        return float(self) // _plain(other)
+        return float(self) // other
 
     def __rfloordiv__(self, other: Any) -> Any:
         return other // float(self)
 
     def __mod__(self, other: Any) -> Any:
-        return float(self) % _plain(other)
+        return float(self) % other
 
     def __rmod__(self, other: Any) -> Any:
         return other % float(self)
 
     def __divmod__(self, other: Any) -> Any:
-        return divmod(float(self), _plain(other))
+        return divmod(float(self), other)
 
     def __rdivmod__(self, other: Any) -> Any:
         return divmod(other, float(self))
 
     def __pow__(self, other: Any) -> Any:
-        return float(self) ** _plain(other)
+        return float(self) ** other
 
     def __rpow__(self, other: Any) -> Any:
         return other ** float(self)
 
 
 numbers.Real.register(Number)
-
-
-def _plain(other: Any) -> Any:
-    return float(other) if isinstance(other, Number) else other

@@ -250,18 +250,12 @@ class DeviceUserSession(UserSession):
         self._table().clear_fault(streams.current_stream())
         self.__dict__.update(failed.before)
         self._gradients = self._sums_of_group if self._pending else {}
-        if culprit:
-            try:
+        try:
+            if culprit:
                 self._refuse_gradient(culprit)
-            except NonFinite as error:
-                failed.error = error
-        else:
-            try:
-                self._require_finite(loss)
-            except NonFinite as error:
-                failed.error = error
-        assert failed.error is not None
-        failed.error = failed.error.with_traceback(None)
+            self._require_finite(loss)
+        except NonFinite as error:
+            failed.error = error.with_traceback(None)
         for entry in others:
             entry.error = GradringError(
                 f"[step] this step has changed nothing, because one before it had failed: {failed.error}"
