@@ -29,12 +29,6 @@ constexpr uint64_t kMostParts = 32;
 constexpr size_t kSmallBytes = 2 << 20;
 constexpr size_t kCachedBytes = 16 << 20;
 
-template <class T>
-void leak(std::vector<T>& held) {
-  (void)new std::vector<T>(std::move(held));
-  held.clear();
-}
-
 size_t slots_bytes(uint32_t ahead, size_t stride) noexcept { return (ahead + kSpareSlots) * stride; }
 
 ControlShape shape_of(const PipelineOptions& o, size_t batch_bytes) noexcept {
@@ -78,7 +72,6 @@ Pipeline::Pipeline(std::shared_ptr<const Source> source, const std::vector<Field
       control_(arena_.data(), shape_of(options, layout_.bytes),
                options.processes ? Scope::kProcesses : Scope::kThreads),
       pidfds_(std::max(options.workers, 1u), -1),
-      born_in_fork_(forks_so_far()),
       tuner_(range_of(options, slots_->stride())) {
   if (options.cells < 1 || options.ahead > options.cells || options.workers > 1024 || (!source && !options.processes)) {
     throw Error(Code::kInternal, "[loader] a pipeline needs cells, at most 1024 workers, and a source or processes");
@@ -102,13 +95,7 @@ Pipeline::~Pipeline() { join(); }
 bool Pipeline::on_own_thread() const noexcept { return serving == this; }
 
 bool Pipeline::join(Deadline deadline) noexcept {
-  if (forked()) {
-    // The threads exist in the parent only, so there is nothing to join. Leak their handles: the destructor of a
-    // running thread's handle would end the process. A consumer's thread may have been adding threads at the fork.
-    leak(threads_);
-    leak(workers_);
-    return true;
-  }
+  if (forked()) return true;  // the threads exist in the parent only
   close();
   quit_.store(true, std::memory_order_relaxed);
   control_.run().turn.publish(RunBlock::kQuit);
@@ -118,22 +105,22 @@ bool Pipeline::join(Deadline deadline) noexcept {
       return false;
     }
   }
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  for (std::thread& thread : *threads_) thread.join();
+  threads_->clear();
   return true;
 }
 
-bool Pipeline::forked() const noexcept { return forks_so_far() != born_in_fork_; }
+bool Pipeline::forked() const noexcept { return threads_.in_child(); }
 
 // Starts the threads that are missing: all of them at the first run, and later those that the system refused before.
 void Pipeline::start_threads() {
-  if (threads_.size() == options_.workers || options_.processes) return;
-  while (workers_.size() < options_.workers) {
-    const auto index = static_cast<uint32_t>(workers_.size());
-    workers_.push_back(std::make_unique<Worker>(control_, *filler_, slots_->map(), index));
-    workers_.back()->on_failure(failed_);
+  if (threads_->size() == options_.workers || options_.processes) return;
+  while (workers_->size() < options_.workers) {
+    const auto index = static_cast<uint32_t>(workers_->size());
+    workers_->push_back(std::make_unique<Worker>(control_, *filler_, slots_->map(), index));
+    workers_->back()->on_failure(failed_);
   }
-  threads_.reserve(options_.workers);
+  threads_->reserve(options_.workers);
   // The interpreter's main thread handles signals, so the new threads block them.
   sigset_t all, old;
   sigfillset(&all);
@@ -142,12 +129,12 @@ void Pipeline::start_threads() {
   for (int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, signal);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   try {
-    for (auto index = static_cast<uint32_t>(threads_.size()); index < options_.workers; ++index) {
+    for (auto index = static_cast<uint32_t>(threads_->size()); index < options_.workers; ++index) {
       // A thread that starts late takes no part in the runs that it missed.
       control_.worker(index).done.publish(control_.run().turn.value());
       alive_.fetch_add(1, std::memory_order_relaxed);
-      Worker* const worker = workers_[index].get();
-      threads_.emplace_back([this, worker, index] {
+      Worker* const worker = (*workers_)[index].get();
+      threads_->emplace_back([this, worker, index] {
         serving = this;
         pthread_setname_np(pthread_self(), "gradring-load");
         control_.worker(index).thread.store(static_cast<uint64_t>(pthread_self()), std::memory_order_relaxed);
@@ -207,7 +194,7 @@ void Pipeline::choose_stores() noexcept {
 
 bool Pipeline::parked(Deadline deadline) noexcept {
   const uint32_t turn = control_.run().turn.value();
-  const auto workers = options_.processes ? options_.workers : static_cast<uint32_t>(threads_.size());
+  const auto workers = options_.processes ? options_.workers : static_cast<uint32_t>(threads_->size());
   for (uint32_t w = 0; w < workers; ++w) {
     for (;;) {
       const uint32_t done = control_.worker(w).done.value();

@@ -36,6 +36,7 @@
 #include "loader/tuner.h"
 #include "loader/worker.h"
 #include "runtime/arena.h"
+#include "runtime/forks.h"
 #include "runtime/pinning.h"
 
 namespace gradring {
@@ -146,7 +147,7 @@ class GRADRING_API Pipeline {
   enum class Spare : uint8_t { kYes, kNo };
   void start_threads();
   // Whether the consumer fills batches itself instead of waiting, because of `help` or because there is no worker.
-  bool helps() const noexcept { return options_.help || (!options_.processes && threads_.empty()); }
+  bool helps() const noexcept { return options_.help || (!options_.processes && threads_->empty()); }
   bool parked(Deadline deadline) noexcept;
   bool dead(uint32_t stripe) const noexcept;
   Spare find_spare() noexcept;
@@ -192,11 +193,11 @@ class GRADRING_API Pipeline {
   SharedArena arena_;
   Control control_;
   std::vector<int> pidfds_;
-  std::vector<std::unique_ptr<Worker>> workers_;  // one per thread
-  std::vector<std::thread> threads_;              // fewer than options_.workers where the system refused some
-  std::unique_ptr<Worker> self_;                  // fills batches in the consumer's own thread
+  // A consumer's thread may be adding to them at a fork, and the destructor of a running thread's handle would end the child.
+  LeftInChildren<std::vector<std::unique_ptr<Worker>>> workers_;  // one per thread
+  LeftInChildren<std::vector<std::thread>> threads_;  // fewer than options_.workers where the system refused some
+  std::unique_ptr<Worker> self_;                      // fills batches in the consumer's own thread
   Worker::Failed failed_;
-  uint64_t born_in_fork_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> quit_{false};
   std::atomic<uint32_t> alive_{0};  // worker threads that have not ended

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "gradring/export.h"
 
@@ -17,24 +16,28 @@ namespace gradring {
 GRADRING_API uint64_t forks_so_far() noexcept;
 
 // Holds what the threads of a process change under a lock. Another thread may be changing it at the moment of a fork, so a forked
-// child neither uses its copy nor destroys it: the copy stays in memory as it is.
+// child neither uses its copy nor destroys it: what the copy owns stays in memory.
 template <class T>
 class LeftInChildren {
  public:
-  LeftInChildren() : held_(std::make_unique<T>()), forks_(forks_so_far()) {}
+  LeftInChildren() : held_() {}
   ~LeftInChildren() {
-    if (in_child()) (void)held_.release();
+    if (!in_child()) held_.~T();
   }
   LeftInChildren(const LeftInChildren&) = delete;
   LeftInChildren& operator=(const LeftInChildren&) = delete;
 
   bool in_child() const noexcept { return forks_ != forks_so_far(); }
-  T& operator*() const noexcept { return *held_; }
-  T* operator->() const noexcept { return held_.get(); }
+  T& operator*() noexcept { return held_; }
+  const T& operator*() const noexcept { return held_; }
+  T* operator->() noexcept { return &held_; }
+  const T* operator->() const noexcept { return &held_; }
 
  private:
-  std::unique_ptr<T> held_;
-  uint64_t forks_;
+  union {
+    T held_;  // its destructor does not run by itself
+  };
+  uint64_t forks_ = forks_so_far();
 };
 
 }  // namespace gradring
