@@ -88,14 +88,14 @@ inline void fill_span(const OpCall& call, std::initializer_list<std::string_view
   for (const std::string_view name : states) span->state[k++] = operand(call, name).data;
 }
 
-// The block calls f(span, first, n) for each of its parts: n elements of the span's arrays, from element `first` on.
+// The block calls f(part, span, first, n) for each of its parts: n elements of the span's arrays, from element `first` on.
 template <class F>
 __device__ __forceinline__ void for_parts(const CudaSpans& spans, const F& f) {
   for (int64_t b = blockIdx.x; b < spans.part_count; b += gridDim.x) {
     const CudaPart part = spans.parts[b];
     const CudaSpan& span = spans.spans[part.span];
     const int64_t left = span.n - part.first;
-    f(span, part.first, static_cast<int>(left < kPartElements ? left : kPartElements));
+    f(b, span, part.first, static_cast<int>(left < kPartElements ? left : kPartElements));
   }
 }
 

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(device::kElementThreads) adam_spans_kernel(Cud
   if (stopped(spans.step)) return;
   SHARED_ARRAY(double, shared, 4);
   const device::AdamVectorFactors<T> factors = factors_of(spans.step, s.g, s.scalars, shared);
-  for_parts(spans, [&](const CudaSpan& span, int64_t first, int n) {
+  for_parts(spans, [&](int64_t, const CudaSpan& span, int64_t first, int n) {
     AdamArguments<T> g = s.g;
     g.param = element<T>(span.param, first), g.grad = element<T>(span.grad, first);
     g.m = element<T>(span.state[0], first), g.v = element<T>(span.state[1], first);

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(device::kElementThreads)
     rmsprop_spans_kernel(CudaSpans spans, RmspropArguments<T> given, StepScalars scalars) {
   if (stopped(spans.step)) return;
   const device::RmspropFactors<T> factors(given, scalars.rate(spans.step), scalars.scale());
-  for_parts(spans, [&](const CudaSpan& span, int64_t first, int n) {
+  for_parts(spans, [&](int64_t, const CudaSpan& span, int64_t first, int n) {
     RmspropArguments<T> g = given;
     g.param = element<T>(span.param, first), g.grad = element<T>(span.grad, first);
     g.v = element<T>(span.state[0], first);

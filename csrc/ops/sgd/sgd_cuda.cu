@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(device::kElementThreads) sgd_spans_kernel(Cuda
   SgdArguments<T> g = s.g;
   g.lr = s.scalars.rate(spans.step), g.grad_scale = s.scalars.scale();
   const device::SgdFactors<T> factors(g);
-  for_parts(spans, [&](const CudaSpan& span, int64_t first, int n) {
+  for_parts(spans, [&](int64_t, const CudaSpan& span, int64_t first, int n) {
     g.param = element<T>(span.param, first), g.grad = element<T>(span.grad, first);
     g.velocity = K == SgdKind::kPlain ? nullptr : element<T>(span.state[0], first);
     update<K, int>(factors, g, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), n);

@@ -23,27 +23,23 @@ template <class T>
 __global__ void __launch_bounds__(device::kElementThreads) part_squares_kernel(CudaSpans spans, PartSum* sums) {
   if (stopped(spans.step)) return;
   SHARED_ARRAY(double, shared, device::kMostWarps);
-  for (int64_t b = blockIdx.x; b < spans.part_count; b += gridDim.x) {
-    const CudaPart part = spans.parts[b];
-    const CudaSpan& span = spans.spans[part.span];
-    const int64_t left = span.n - part.first;
-    const int count = static_cast<int>(left < kPartElements ? left : kPartElements);
+  for_parts(spans, [&](int64_t part, const CudaSpan& span, int64_t first, int n) {
     double sum = 0, bad = 0;
-    device::for_elements<1, 0, 4>(static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), count,
-                                  device::Arrays<T>{{element<T>(span.grad, part.first)}, {}}, [&](int, const T* v, T*) {
+    device::for_elements<1, 0, 4>(static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), n,
+                                  device::Arrays<T>{{element<T>(span.grad, first)}, {}}, [&](int, const T* v, T*) {
                                     sum += static_cast<double>(v[0]) * static_cast<double>(v[0]);
                                     if (!(v[0] - v[0] == 0)) bad = 1;
                                   });
     sum = device::block_reduce(sum, shared, device::Plus{});
     bad = device::block_reduce(bad, shared, device::Larger{});
-    if (threadIdx.x == 0) sums[b] = {sum, bad};
-  }
+    if (threadIdx.x == 0) sums[part] = {sum, bad};
+  });
 }
 
 template <class T>
 __global__ void __launch_bounds__(device::kElementThreads) sums_kernel(CudaSpans spans, T samples, bool first_batch) {
   if (stopped(spans.step)) return;
-  for_parts(spans, [&](const CudaSpan& span, int64_t first, int n) {
+  for_parts(spans, [&](int64_t, const CudaSpan& span, int64_t first, int n) {
     T* const sum = element<T>(span.param, first);
     device::for_elements<2, 1, 2>(static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), n,
                                   device::Arrays<T>{{sum, element<T>(span.grad, first)}, {sum}},
