@@ -1,4 +1,4 @@
-"""Writes the figures of the README and of two pages from benchmarks/results, so that no number is copied by hand.
+"""Writes the figures of the README and of three pages from benchmarks/results, so that no number is copied by hand.
 
     python scripts/draw_figures.py              # after a measurement
     python scripts/draw_figures.py --check      # exit status 1 if a file is not what the results say
@@ -34,7 +34,7 @@ PEERS = (
     ("nn-engine-core", "#56b4e9", "plus", ("nn-engine-core",)),
 )
 LOST = "▼"
-PAGES = ("README.md", "docs/performance.md", "docs/collectives.md")
+PAGES = ("README.md", "docs/performance.md", "docs/collectives.md", "docs/parallel.md")
 
 
 def results(name: str) -> dict[str, Any]:
@@ -426,6 +426,37 @@ def data_parallel_tables() -> str:
     return "\n".join(lines)
 
 
+def data_parallel_summary(file: str) -> str:
+    """One line for each ratio in the race of data-parallel steps."""
+    about = results(file)
+    ours, others = about["ours"], about["others"]
+    lines = [
+        machine_of(about),
+        "",
+        "| work of two processes | time | against | their time | ratio |",
+        "|---|---|---|---|---|",
+    ]
+
+    def line(work: str, mine: float, name: str, theirs: float) -> None:
+        lines.append(f"| {work} | {duration(mine)} | {name} | {duration(theirs)} | {ratio(theirs / mine)} |")
+
+    races = {row["case"]["name"]: row["seconds"] for row in about["rows"]}
+    for work, ways in ((name, others[name]) for name in others if isinstance(others[name], dict)):
+        mine = statistics.median(ways[ours])
+        for name, seconds in (races.get(work, {}) | ways).items():
+            if name != ours and "default" not in name:
+                line(work, mine, peer_name(name), statistics.median(seconds))
+    for row in others["reduce and update"]:
+        work = f"update alone, {row['parameters'] / 1e6:.0f} M parameters"
+        line(work, row["seconds"], "all_reduce, then AdamW on each rank", row["all_reduce then AdamW"])
+    mine, *peers = others["memory"]
+    for row in peers:
+        size = [f"{each['bytes'] / 1e6:.0f} MB" for each in (mine, row)]
+        share = f"{mine['bytes'] / row['bytes']:.2f}× as much"
+        lines.append(f"| memory, 20 M parameters | {size[0]} | {peer_name(row['contender'])} | {size[1]} | {share} |")
+    return "\n".join(lines)
+
+
 def asynchronous_table() -> str:
     """The time to a loss in each way of updating."""
     about = results("asynchronous")
@@ -461,6 +492,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "steps": step_table,
     "machine": machine,
     "data parallel": data_parallel_tables,
+    "data parallel on Intel": lambda: data_parallel_summary("dp_intel"),
     "asynchronous": asynchronous_table,
 }
 
