@@ -72,6 +72,8 @@ int synchronize(void* stream) noexcept {
   return noted("cudaStreamSynchronize", cudaStreamSynchronize(stream_of(stream)));
 }
 
+int synchronize_device() noexcept { return noted("cudaDeviceSynchronize", cudaDeviceSynchronize()); }
+
 void order(const std::string& who, void* before, void* after) {
   const auto is_legacy = [](void* stream) { return stream == nullptr || stream == cudaStreamLegacy; };
   if (before == after || (is_legacy(before) && is_legacy(after))) return;

@@ -56,6 +56,8 @@ bool is_done(const Event& event, int* code) noexcept;
 bool is_capturing(void* stream, int* code) noexcept;
 // Waits on the host until the stream has done all that it has to do. Steps never call this.
 int synchronize(void* stream) noexcept;
+// The same for all streams of the current device.
+int synchronize_device() noexcept;
 // Makes `after` wait for all work that `before` has now, before it begins new work. Does nothing if they are one stream. Throws
 // Error.
 void order(const std::string& who, void* before, void* after);

@@ -34,7 +34,8 @@ def cublaslt(who: str = "Trainer") -> Library:
         path = str(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
         loaded = ctypes.CDLL(path)
     except (RuntimeError, OSError) as error:
-        raise DeviceUnavailable(f"[{who}] cuBLASLt is not found: {error}; {_FIX}") from error
+        said = " ".join(str(error).split())  # the finder's errors have several lines
+        raise DeviceUnavailable(f"[{who}] cuBLASLt is not found: {said}; {_FIX}") from error
     try:
         function = loaded.cublasLtGetVersion
     except AttributeError:

@@ -62,17 +62,17 @@ DeviceUpdates::DeviceUpdates(std::vector<UpdateGroup> groups, const UpdateOption
   sums_ = cuda::DeviceMemory(kWho, std::max<size_t>(parts.size(), 1) * sizeof(PartSum));
   table_ = cuda::DeviceMemory(kWho, table_bytes_);
   ledger_memory_ = cuda::DeviceMemory(kWho, sizeof(UpdateLedger));
-  enter(stream);
   new (report_.get()) UpdateLedger;
   if (!parts.empty()) std::memcpy(host_parts_.get(), parts.data(), parts.size() * sizeof(CudaPart));
-  check(cuda::copy(cuda::Way::kToDevice, ledger_memory_.data(), report_.get(), sizeof(UpdateLedger), stream));
-  check(cuda::copy(cuda::Way::kToDevice, parts_.data(), host_parts_.get(), part_bytes, stream));
-  leave(stream);
+  in_turn(stream, [&] {
+    check(cuda::copy(cuda::Way::kToDevice, ledger_memory_.data(), report_.get(), sizeof(UpdateLedger), stream));
+    check(cuda::copy(cuda::Way::kToDevice, parts_.data(), host_parts_.get(), part_bytes, stream));
+  });
   cuda::wait_for(kWho, done_);
 }
 
-// Orders the caller's stream behind the one that had the last work.
-void DeviceUpdates::enter(void* stream) {
+template <class Queue>
+void DeviceUpdates::in_turn(void* stream, Queue&& queue) {
   int code = 0;
   if (cuda::is_capturing(stream, &code)) {
     throw Error(Code::kUnavailable,
@@ -80,11 +80,28 @@ void DeviceUpdates::enter(void* stream) {
                 "end the capture first");
   }
   check(code);
-  if (used_ && last_ != stream) check(cuda::wait(stream, done_));
-  last_ = stream, used_ = true;
+  wait_after_failure();
+  // One handle does not mean one stream: each thread has its own per-thread stream, and a new stream may have the handle of a
+  // destroyed one. So every turn waits; on the stream that had the last turn, this costs the device nothing.
+  check(cuda::wait(stream, done_));
+  try {
+    queue();
+    check(cuda::record(done_, stream));
+  } catch (...) {
+    code = cuda::record(done_, stream);
+    if (code != 0) (void)cuda::describe_failure(code);  // the runtime forgets it: it is no failure of a later call
+    failed_ = code == 0 ? Failed::kMarked : Failed::kUnmarked;
+    throw;
+  }
 }
 
-void DeviceUpdates::leave(void* stream) { check(cuda::record(done_, stream)); }
+// A turn that has failed may have queued some of its work, and no event may mark the end of its copies. So the host waits for
+// them before it writes into a slot again.
+void DeviceUpdates::wait_after_failure() {
+  if (failed_ == Failed::kMarked) cuda::wait_for(kWho, done_);
+  if (failed_ == Failed::kUnmarked) check(cuda::synchronize_device());
+  failed_ = Failed::kNo;
+}
 
 CudaSpans DeviceUpdates::spans_of(const Range& range) const noexcept {
   CudaSpans spans;
@@ -114,9 +131,7 @@ void DeviceUpdates::queue_table(const UpdateHeader& header, const std::vector<do
 
 void DeviceUpdates::loss(const void* loss, Dtype dtype, int64_t entry, void* stream) {
   const cuda::OnDevice on(kWho, options_.device);
-  enter(stream);
-  check(queue_loss(ledger(), loss, dtype, entry, options_.check, stream));
-  leave(stream);
+  in_turn(stream, [&] { check(queue_loss(ledger(), loss, dtype, entry, options_.check, stream)); });
 }
 
 // Those of one dtype that follow each other, together.
@@ -138,14 +153,14 @@ void DeviceUpdates::add(const std::vector<void*>& sums, const std::vector<const 
     throw Error(Code::kInternal, "[step] there are not as many gradients as parameters");
   }
   const cuda::OnDevice on(kWho, options_.device);
-  enter(stream);
-  std::vector<CudaSpan> spans = spans_;
-  for (size_t i = 0; i < spans.size(); ++i) spans[i].param = sums[i], spans[i].grad = gradients[i];
-  queue_table({}, {}, spans, stream);
-  for (const Range& range : ranges_by_dtype()) {
-    check(queue_sums(spans_of(range), range.dtype, samples, first, options_.processors, stream));
-  }
-  leave(stream);
+  in_turn(stream, [&] {
+    std::vector<CudaSpan> spans = spans_;
+    for (size_t i = 0; i < spans.size(); ++i) spans[i].param = sums[i], spans[i].grad = gradients[i];
+    queue_table({}, {}, spans, stream);
+    for (const Range& range : ranges_by_dtype()) {
+      check(queue_sums(spans_of(range), range.dtype, samples, first, options_.processors, stream));
+    }
+  });
 }
 
 void DeviceUpdates::update(const std::vector<const void*>& gradients, const std::vector<double>& rates,
@@ -155,39 +170,39 @@ void DeviceUpdates::update(const std::vector<const void*>& gradients, const std:
   }
   updated_ = 0;
   const cuda::OnDevice on(kWho, options_.device);
-  enter(stream);
-  for (size_t i = 0; i < spans_.size(); ++i) spans_[i].grad = gradients[i];
-  queue_table(header, rates, spans_, stream);
-  Decision decision;
-  decision.header = this->header();
-  decision.parts = static_cast<const CudaPart*>(parts_.data()), decision.part_count = part_count_;
-  decision.check = options_.check, decision.limit = options_.limit;
-  if (options_.check || options_.limit >= 0) {
-    auto* const sums = static_cast<PartSum*>(sums_.data());
-    decision.sums = sums;
-    for (const Range& range : ranges_by_dtype()) {
-      check(queue_squares(spans_of(range), range.dtype, sums + range.first, options_.processors, stream));
+  in_turn(stream, [&] {
+    for (size_t i = 0; i < spans_.size(); ++i) spans_[i].grad = gradients[i];
+    queue_table(header, rates, spans_, stream);
+    Decision decision;
+    decision.header = this->header();
+    decision.parts = static_cast<const CudaPart*>(parts_.data()), decision.part_count = part_count_;
+    decision.check = options_.check, decision.limit = options_.limit;
+    if (options_.check || options_.limit >= 0) {
+      auto* const sums = static_cast<PartSum*>(sums_.data());
+      decision.sums = sums;
+      for (const Range& range : ranges_by_dtype()) {
+        check(queue_squares(spans_of(range), range.dtype, sums + range.first, options_.processors, stream));
+      }
     }
-  }
-  check(queue_decision(ledger(), decision, stream));
-  const CudaQueue queue{stream, options_.processors, nullptr, nullptr};
-  for (size_t i = 0; i < ranges_.size(); ++i) {
-    CudaSpans spans = spans_of(ranges_[i]);
-    spans.rate = groups_[i].rate;
-    if (const int code = ranges_[i].run(groups_[i].call, queue, spans); code != 0) {
-      cuda::throw_failure(groups_[i].call.name, code);
+    check(queue_decision(ledger(), decision, stream));
+    const CudaQueue queue{stream, options_.processors, nullptr, nullptr};
+    for (size_t i = 0; i < ranges_.size(); ++i) {
+      CudaSpans spans = spans_of(ranges_[i]);
+      spans.rate = groups_[i].rate;
+      if (const int code = ranges_[i].run(groups_[i].call, queue, spans); code != 0) {
+        cuda::throw_failure(groups_[i].call.name, code);
+      }
+      updated_ += ranges_[i].spans;
     }
-    updated_ += ranges_[i].spans;
-  }
-  leave(stream);
+  });
 }
 
 void DeviceUpdates::queue_report(void* stream) {
   const cuda::OnDevice on(kWho, options_.device);
-  enter(stream);
-  check(cuda::copy(cuda::Way::kToHost, report_.get(), ledger_memory_.data(), sizeof(UpdateLedger), stream));
-  check(cuda::record(reported_, stream));
-  leave(stream);
+  in_turn(stream, [&] {
+    check(cuda::copy(cuda::Way::kToHost, report_.get(), ledger_memory_.data(), sizeof(UpdateLedger), stream));
+    check(cuda::record(reported_, stream));
+  });
 }
 
 bool DeviceUpdates::take_report(bool wait, UpdateLedger* report) {
@@ -206,9 +221,7 @@ bool DeviceUpdates::take_report(bool wait, UpdateLedger* report) {
 
 void DeviceUpdates::clear_fault(void* stream) {
   const cuda::OnDevice on(kWho, options_.device);
-  enter(stream);
-  check(queue_no_fault(ledger(), stream));
-  leave(stream);
+  in_turn(stream, [&] { check(queue_no_fault(ledger(), stream)); });
 }
 
 }  // namespace gradring

@@ -71,8 +71,13 @@ class DeviceUpdates {
     int64_t spans = 0;
   };
 
-  void enter(void* stream);
-  void leave(void* stream);
+  // Whether the last turn has failed, and whether done_ then comes behind what it had queued.
+  enum class Failed { kNo, kMarked, kUnmarked };
+
+  // Calls `queue`, which queues work on the caller's stream: behind all work before, and before all later work, on any stream.
+  template <class Queue>
+  void in_turn(void* stream, Queue&& queue);
+  void wait_after_failure();
   void queue_table(const UpdateHeader& header, const std::vector<double>& rates, const std::vector<CudaSpan>& spans,
                    void* stream);
   std::vector<Range> ranges_by_dtype() const;
@@ -87,11 +92,10 @@ class DeviceUpdates {
   int64_t part_count_ = 0, updated_ = 0;
   size_t table_bytes_ = 0, spans_at_ = 0;
   int next_ = 0;
-  void* last_ = nullptr;  // the stream that has the last work
-  bool used_ = false;
+  Failed failed_ = Failed::kNo;
   // The order matters: freeing the device's memory waits for the device, and comes first.
   cuda::PinnedMemory report_, host_slots_, host_parts_;
-  cuda::Event reported_, done_;
+  cuda::Event reported_, done_;  // done_: the end of the last turn
   Slot slots_[kSlots];
   cuda::DeviceMemory parts_, sums_, table_, ledger_memory_;
 };

@@ -8,71 +8,13 @@
 
 #include "cuda/device.h"
 #include "ops/cuda_run.h"
-#include "program/cuda/updates.h"
-#include "program/cuda_tests/fixture.h"
-#include "runtime/status.h"
+#include "program/cuda_tests/updates_fixture.h"
 
 namespace gradring {
 
 using namespace testing;
 
-#define MUST(call) REQUIRE((call) == cudaSuccess)
-
 namespace {
-
-using Numbers = std::map<std::string, double>;
-
-// An op's update of one array of n elements, whose operands all lie in memory of the device.
-template <class T>
-struct Update {
-  const OpSchema* op;
-  std::vector<cuda::DeviceMemory> memory;
-  std::vector<int64_t> shape, strides{static_cast<int64_t>(sizeof(T))};
-  std::vector<Tensor> tensors;
-  std::vector<AttributeValue> attributes;
-  OpCall call;
-
-  // values: those of the attributes that are not the default. optional: the operands that the rule has.
-  Update(const char* name, int64_t n, unsigned seed, const Numbers& values, const std::vector<std::string>& optional)
-      : op(find_schema(name)), shape{n} {
-    const Dtype dtype = sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32;
-    for (const Operand& operand : op->operands) {
-      bool there = !operand.optional;
-      for (const std::string& each : optional) there |= each == operand.name;
-      std::vector<T> data(static_cast<size_t>(n) + 1);
-      for (T& v : data)
-        v = static_cast<T>((seed = seed * 1664525 + 1013904223) >> 8) / static_cast<T>(1 << 25) + T(0.1);
-      memory.push_back(to_device(data.data(), data.size() * sizeof(T)));
-      tensors.push_back({});
-      if (there) tensors.back() = {memory.back().data(), shape.data(), strides.data(), 1, dtype};
-    }
-    for (const Attribute& attribute : op->attributes) {
-      AttributeValue value = attribute.otherwise;
-      if (const auto found = values.find(attribute.name); found != values.end()) {
-        value = attribute.type == AttributeType::kReal ? real_value(found->second)
-                                                       : integer_value(static_cast<int64_t>(found->second));
-      }
-      attributes.push_back(value);
-    }
-    call.op = op, call.name = op->name, call.tensors = tensors.data(), call.attributes = attributes.data();
-  }
-
-  CudaSpan span() const {
-    CudaSpan result;
-    cuda_kernel(*op)->spans.fill(call, &result);
-    return result;
-  }
-  std::vector<T> content() const {
-    std::vector<T> all;
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      if (!tensors[i]) continue;
-      std::vector<T> part(static_cast<size_t>(shape[0]));
-      MUST(cudaMemcpy(part.data(), memory[i].data(), part.size() * sizeof(T), cudaMemcpyDeviceToHost));
-      all.insert(all.end(), part.begin(), part.end());
-    }
-    return all;
-  }
-};
 
 struct Rule {
   const char* op;
@@ -150,58 +92,6 @@ void compare_with_eager_ops() {
     CHECK(launches == 3);  // squares, the decision, and one update of five arrays
   }
 }
-
-// Two groups of plain SGD over four arrays, and their gradients.
-struct Training {
-  std::vector<std::unique_ptr<Update<float>>> all;
-  std::vector<const void*> gradients;
-  cudaStream_t stream = nullptr;
-  std::unique_ptr<DeviceUpdates> updates;
-
-  explicit Training(double limit = -1, bool check = true) {
-    register_all_cuda_kernels();
-    MUST(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    std::vector<UpdateGroup> groups;
-    for (int64_t i = 0; i < 4; ++i) {
-      all.push_back(std::make_unique<Update<float>>("sgd_update", 50 + 4096 * i, 7u + static_cast<unsigned>(i),
-                                                    Numbers{}, std::vector<std::string>{}));
-      if (i % 2 == 0) groups.push_back({all.back()->call, i / 2, {}});
-      groups.back().spans.push_back(all.back()->span());
-      gradients.push_back(groups.back().spans.back().grad);
-    }
-    UpdateOptions options;
-    options.most_rates = 2, options.limit = limit, options.check = check;
-    updates = std::make_unique<DeviceUpdates>(std::move(groups), options, stream);
-  }
-  ~Training() {
-    updates.reset();
-    (void)cudaStreamDestroy(stream);
-  }
-  Training(const Training&) = delete;
-  Training& operator=(const Training&) = delete;
-
-  void step(int64_t entry) { updates->update(gradients, {0.1, 0.2}, {entry + 1, entry, 1.0, 0}, stream); }
-  std::vector<float> params() {
-    MUST(cudaStreamSynchronize(stream));
-    std::vector<float> result;
-    for (const auto& each : all) {
-      const std::vector<float> content = each->content();
-      result.insert(result.end(), content.begin(), content.begin() + each->shape[0]);
-    }
-    return result;
-  }
-  UpdateLedger report() {
-    UpdateLedger found;
-    updates->queue_report(stream);
-    CHECK(updates->take_report(true, &found));
-    return found;
-  }
-  void set(size_t which, int64_t element, float value) {
-    auto* const at = static_cast<float*>(const_cast<void*>(gradients[which])) + element;
-    MUST(cudaMemcpyAsync(at, &value, sizeof value, cudaMemcpyHostToDevice, stream));
-    MUST(cudaStreamSynchronize(stream));
-  }
-};
 
 }  // namespace
 
@@ -314,59 +204,6 @@ TEST_CASE("the norm of all gradients clips those of every group") {
     REQUIRE(found == doctest::Approx(wanted).epsilon(1e-3));
   }
   CHECK(clipped.report().record.gradient_norm == doctest::Approx(std::sqrt(squares)).epsilon(1e-12));
-}
-
-TEST_CASE("another stream sees the update of the stream before") {
-  (void)same_in_every_schedule<float>([&] {
-    Training training;
-    cudaStream_t other = nullptr;
-    MUST(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
-    for (int64_t i = 0; i < 6; ++i) {
-      training.updates->update(training.gradients, {0.1, 0.2}, {i + 1, i, 1.0, 0}, i % 2 ? other : training.stream);
-    }
-    UpdateLedger found;
-    training.updates->queue_report(training.stream);
-    CHECK(training.updates->take_report(true, &found));
-    std::vector<float> result = training.params();
-    MUST(cudaStreamDestroy(other));
-    return result;
-  });
-}
-
-TEST_CASE("every CUDA call of an update fails once, and the error says how much was updated") {
-  software::restart({});
-  std::map<std::string, int> counts;
-  {
-    Training training(1.0);
-    std::map<std::string, int> before = software::calls();
-    training.step(0);
-    for (const auto& [call, count] : software::calls()) {
-      if (count > before[call] && call != "run") counts[call] = before[call];
-    }
-  }
-  CHECK(counts.contains("cudaLaunchKernel"));
-  for (const auto& [call, before] : counts) {
-    if (call == "cudaGetLastError" || call == "cudaGetDevice" || call == "cudaSetDevice") continue;
-    const int most = call == "cudaLaunchKernel" ? 4 : 1;
-    for (int number = 1; number <= most; ++number) {
-      INFO(call);
-      software::Options options;
-      options.faults = {{call, before + number, cudaErrorNotPermitted}};
-      software::restart(options);
-      {
-        Training training(1.0);
-        std::string said;
-        try {
-          training.step(0);
-        } catch (const Error& error) {
-          said = error.what();
-        }
-        CHECK(said.find(call) != std::string::npos);
-        if (call == "cudaLaunchKernel") CHECK(training.updates->updated() == (number == 4 ? 2 : 0));
-      }
-      CHECK(software::leaks() == "");
-    }
-  }
 }
 
 }  // namespace gradring
