@@ -87,7 +87,8 @@ Status ArraySource::next(Batch* batch, Deadline) noexcept {
 }
 
 void ArraySource::fill(const Lane& lane, const Batch& batch) noexcept {
-  const Range rows = split(lane, batch.rows);
+  Range rows = split(lane, batch.rows);
+  rows.begin += batch.first, rows.end += batch.first;
   if (rows.begin == rows.end) return;
   std::byte* to = slot(batch.slot);
   ReadRequest request;

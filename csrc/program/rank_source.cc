@@ -54,12 +54,21 @@ Batch RankSource::own_rows(Batch batch) const noexcept {
 }
 
 void RankSource::fill(const Lane& lane, const Batch& batch) noexcept {
-  const Batch own = own_rows(batch);
+  Batch own = own_rows(batch);
   if (lane.index == 0) {
     ranks_.bring(own.rows > 0 ? own.rows : 0, batch.rows == kIdleRows);
     idle_ran_ = idle_ran_ || batch.rows == kIdleRows;
   }
-  if (own.rows > 0) own_.source->fill(lane, own);
+  if (own.rows <= 0) return;
+  if (batch.whole_rows <= 0) return own_.source->fill(lane, own);
+  // Cut the whole batch among the lanes of all ranks, so that each replica fills exactly the rows that it reads
+  // (program/replicas.h): no barrier separates a replica's reads from what another replica fills. A cut of this rank's rows alone
+  // has other bounds.
+  const int rank = ranks_.rank(), size = ranks_.size();
+  const Range rows = split({nullptr, rank * lane.count + lane.index, size * lane.count}, batch.whole_rows);
+  own.first = rows.begin - block_begin(batch.whole_rows, rank, size);
+  own.rows = rows.end - rows.begin;
+  own_.source->fill({}, own);
 }
 
 void RankSource::release(const Batch& batch) noexcept {

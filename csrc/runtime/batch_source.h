@@ -21,6 +21,7 @@ struct Batch {
   int64_t rows = 0;                     // 0: the epoch is over
   int64_t position = 0;                 // the first row's position in the epoch's order
   int64_t whole_rows = 0;               // rows of the whole batch, if this is a part of it; 0: this is whole
+  int64_t first = 0;                    // in a call of fill: the first of the `rows` that the lanes fill
   uint32_t slot = 0;                    // for the source: the memory of this batch
 };
 

@@ -72,6 +72,23 @@ def test_epochs_with_uneven_and_missing_batches_are_those_of_one_process(options
             assert metrics[name] == pytest.approx(history.metrics[name], rel=1e-11), name
 
 
+@pytest.mark.parametrize(("ranks", "replicas"), [(2, 4), (4, 2), (2, 8), (8, 2)])
+def test_each_replica_reads_rows_that_it_has_filled(ranks, replicas):
+    """A replica does not wait for what another one fills. Of few rows, a cut among the replicas of one rank has other bounds
+    than the cut among those of all ranks."""
+
+    def history(comm=None, replicas=1):
+        found = []
+        for rows in (3, 5, 11, 13, 21, 43):
+            made = test_shards.trainer(replicas, 16, norm=False, comm=comm, threads=replicas)
+            data = X[:rows].astype(np.float32), Y[:rows]
+            made.fit(gr.Loader(data, global_batch=48, shuffle=True), epochs=6, verbose=0)
+            found.append(everything(made))
+        return found
+
+    assert trained(ranks, lambda comm: history(comm, replicas)) == history()
+
+
 def test_a_rank_whose_source_ends_early_takes_part_without_rows():
     def body(comm):
         trainer = trainer_of(comm, replicas=2, accumulate=2)
