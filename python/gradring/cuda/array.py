@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradring.cuda import streams
-from gradring.cuda.dtypes import dlpack_code
+from gradring.cuda.dtypes import dlpack_code, numbers
 
 __all__ = ["Array", "assign", "copied", "empty", "may_share"]
 
@@ -270,10 +270,21 @@ def dense_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: int = 0) -> Array:
-    """A new array whose elements are undefined. Its memory belongs to the current stream."""
-    whole = (shape,) if isinstance(shape, int) else tuple(shape)
-    bytes_ = math.prod(whole) * np.dtype(dtype).itemsize
-    return Array(streams.native().DeviceBlock(device, max(bytes_, 1), *streams.current()), 0, whole, dtype)
+    """A new array of numbers, which are undefined. Its memory belongs to the current stream.
+
+    Raises ``DeviceUnavailable`` if there is no such device, and ``MemoryError`` with the bytes that are wanted and free.
+    """
+    try:
+        whole = tuple(map(operator.index, shape if isinstance(shape, Sequence) else (shape,)))
+        device = operator.index(device)
+    except TypeError:
+        raise TypeError(f"[cuda.empty] shape is {shape!r} and device is {device!r}: must be integers") from None
+    dtype = numbers(f"[cuda.empty] dtype is {dtype}", dtype)
+    bytes_ = math.prod(whole) * dtype.itemsize
+    if min(whole, default=0) < 0 or bytes_ >= 1 << 63:
+        raise ValueError(f"[cuda.empty] shape is {whole}: extents must not be negative, nor have more than 2**63 bytes")
+    block = streams.made("cuda.empty", device, streams.native().DeviceBlock, max(bytes_, 1), *streams.current())
+    return Array(block, 0, whole, dtype)
 
 
 def copied(array: Array) -> Array:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-__all__ = ["dlpack_code", "from_dlpack_code", "from_typestr"]
+__all__ = ["dlpack_code", "from_dlpack_code", "from_typestr", "numbers"]
 
 _CODES = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
 _KINDS = {code: kind for kind, code in _CODES.items()}
@@ -47,10 +48,17 @@ def from_dlpack_code(code: int, bits: int, lanes: int) -> np.dtype[Any]:
 
 def from_typestr(argument: str, typestr: Any) -> np.dtype[Any]:
     """The dtype of an array interface."""
+    what = f"[{argument}] typestr is {typestr!r}"
     try:
-        dtype: np.dtype[Any] = np.dtype(typestr)
+        dtype = np.dtype(typestr)
     except TypeError:
-        raise TypeError(f"[{argument}] typestr is {typestr!r}: must be a dtype of NumPy") from None
-    if dtype.kind not in "biufc" or not dtype.isnative:
-        raise TypeError(f"[{argument}] typestr is {typestr!r}: must be numbers in this machine's byte order")
-    return dtype
+        raise TypeError(f"{what}: must be a dtype of NumPy") from None
+    return numbers(what, dtype)
+
+
+def numbers(what: str, dtype: DTypeLike) -> np.dtype[Any]:
+    """A dtype of numbers. Errors begin with ``what``."""
+    found: np.dtype[Any] = np.dtype(dtype)
+    if (found.kind not in "biufc" and found.name != "bfloat16") or not found.isnative:
+        raise TypeError(f"{what}: must be numbers in this machine's byte order")
+    return found

@@ -116,8 +116,6 @@ def _of_interface(value: Any, interface: Mapping[str, Any], argument: str, empty
     address, read_only = interface["data"]
     strides = interface.get("strides")
     strides = dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(stride) for stride in strides)
-    if len(strides) != len(shape) or min(shape, default=0) < 0:
-        raise ValueError(f"[{argument}] its shape is {shape} and its strides are {strides}: they do not fit together")
     number = _place(argument, kind, int(address), shape, strides, dtype, empty_on)
     stream = interface.get("stream")
     if stream is not None:
@@ -134,6 +132,8 @@ def _place(
     argument: str, kind: str, address: int, shape: Any, strides: Any, dtype: np.dtype[Any], empty_on: int
 ) -> int:
     """The number of the device that has all elements of an array; ``empty_on`` if it has none."""
+    if len(strides) != len(shape) or min(shape, default=0) < 0:
+        raise ValueError(f"[{argument}] its shape is {shape} and its strides are {strides}: they do not fit together")
     if 0 in shape:
         return empty_on
     itemsize = dtype.itemsize
@@ -145,7 +145,7 @@ def _place(
         )
     reaches = [(extent - 1) * stride for extent, stride in zip(shape, strides, strict=True)]
     low, high = sum(min(reach, 0) for reach in reaches), sum(max(reach, 0) for reach in reaches)
-    where, number = streams.native().locate(address + low, high - low + itemsize)
+    where, number = streams.native().locate(max(address + low, 0), min(high - low + itemsize, 1 << 62))
     if where != "device":
         lies = "lies in the host's pinned memory" if where == "pinned" else "was freed, or never was on a device"
         raise ValueError(

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from gradring import cuda_devices
+from gradring.errors import GradringError
 
 __all__ = ["Stream", "current_stream", "handle_of", "interface_stream", "native", "order", "use_stream"]
 
@@ -29,6 +30,15 @@ def native() -> Any:
         raise
 
 
+def made(who: str, device: int, kind: Any, *arguments: Any) -> Any:
+    """``kind(device, *arguments)``. Raises ``DeviceUnavailable``, with the doctor's words, if there is no such device."""
+    try:
+        return kind(device, *arguments)
+    except (GradringError, ValueError):
+        cuda_devices.require(f"cuda:{device}", who)
+        raise
+
+
 class Stream:
     """A stream of its own on a device: what it gets is ordered with nothing else, except by events.
 
@@ -36,7 +46,7 @@ class Stream:
     """
 
     def __init__(self, device: int = 0, *, high_priority: bool = False) -> None:
-        self._native = native().Stream(device, high_priority)
+        self._native = made("cuda.Stream", device, native().Stream, high_priority)
 
     @property
     def handle(self) -> int:
