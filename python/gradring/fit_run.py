@@ -65,6 +65,7 @@ class FitRun:
         self._state, self._session, self._gate, self._clock = state, state.session, gate, clock
         self._listeners = listeners
         self._begun = False  # whether an epoch has begun
+        self._uncounted: WholeEpochs | None = None  # epochs of a native call that the history does not have yet
         self._took = math.inf  # seconds of the shortest epoch of this run
         self.saves = False  # whether a signal to any rank ends the run with a saved state
         self._run: Run
@@ -104,6 +105,7 @@ class FitRun:
             run.ended = "complete"
         except BaseException as error:
             run.ended = type(error).__name__
+            self._settle()  # once more, because the exception may have come from a signal during the first time
             state.leave(error, begun=self._begun)
             saving = [one for one in listeners if isinstance(one, Checkpoint) and one.monitor is None]
             try:
@@ -191,44 +193,38 @@ class FitRun:
         """Train on up to ``most`` whole epochs in one native call. An epoch that it does not complete stays begun."""
         state, session = self._state, self._session
         began = time.perf_counter()
-        epochs = WholeEpochs(state.epoch, most, len(state.history))
         session.begin(0)
+        epochs = self._uncounted = WholeEpochs(state.epoch, most, session.begun())
         state.running = True
         try:
             with self._gate.writing():
-                try:
-                    session.train_epochs(self._source, epochs)
-                finally:
-                    with signals.held():
-                        try:
-                            self._count(epochs)
-                        except BaseException:  # such as a Ctrl-C: count the rest
-                            self._count(epochs)
-                            raise
+                session.train_epochs(self._source, epochs)
         finally:
-            state.running = False
+            with signals.held():
+                self._settle()
         if not epochs.done:
             self._took = math.inf  # the next one comes alone
         self._clock.epochs += time.perf_counter() - began
 
+    def _settle(self) -> None:
+        """Bring epochs and history up to what was trained. A second call continues where the first was interrupted."""
+        if self._uncounted is not None:
+            self._count(self._uncounted)
+            self._uncounted = None
+        self._state.settle()
+
     def _count(self, epochs: WholeEpochs) -> None:
-        """Add the complete epochs to the history. A second call continues where the first was interrupted."""
+        """Add the complete epochs to the history."""
         run, state, session = self._run, self._state, self._session
         rate = session.rates.first(max(session.step_count - 1, 0))
-        rows = epochs.rows(session.metrics_of)
-        session.begin_after(epochs.steps - epochs.passed_over)
-        epochs.passed_over = epochs.steps
-        done = session.batches()
-        place = (done, session.measured()) if done else (0, None)
-        for number, (metrics, seconds) in enumerate(rows):
+        session.begin_at(epochs.begun + epochs.steps)
+        for number, (metrics, seconds) in enumerate(epochs.rows(session.metrics_of)):
             run.metrics = Row({"epoch": float(epochs.first + number + 1), **metrics, "lr": rate, "seconds": seconds})
             run.epoch = epochs.first + number
-            if len(state.history) == epochs.recorded + number:
-                state.history.append(run.metrics)
-            state.epoch = epochs.first + number + 1
+            if state.epoch == run.epoch:
+                state.complete(run.metrics)
             self._took = min(self._took, seconds)
-        state.place = place
-        run.batch = done or run.batches or 0
+        run.batch = session.batches() or run.batches or 0
 
     def _epoch(self) -> None:
         run, state, session = self._run, self._state, self._session
@@ -242,9 +238,7 @@ class FitRun:
             with self._gate.writing():
                 metrics = session.train(self._source, state.epoch, start, self._report)
         finally:
-            # All batches, in case Ctrl-C comes before the epoch is counted.
-            state.place = session.batches(), session.measured()
-            state.running = False
+            state.settle()
         done = session.batches()
         if session.limit is not None and done < session.limit and length_of(self._source) is None:
             warnings.warn(
@@ -273,8 +267,7 @@ class FitRun:
         with signals.held():  # A signal must not leave an epoch that some callbacks have seen, and others have not.
             if session.rates.observe(run.metrics):
                 session.rates_changed()
-            state.history.append(run.metrics)
-            state.epoch, state.place = state.epoch + 1, (0, None)
+            state.complete(run.metrics)
             if self._listeners:
                 began_ns = time.perf_counter_ns()
                 with activity.doing("in a callback"):

@@ -51,7 +51,7 @@ class History:
                 self.metrics.setdefault(name, [math.nan] * self._epochs)
             row = {name: row.get(name, math.nan) for name in self.metrics}
         for name, values in self.metrics.items():
-            values.append(float(row[name]))
+            values[self._epochs :] = [float(row[name])]  # in place of what an interrupted call has left there
         self._epochs += 1
 
     def __len__(self) -> int:

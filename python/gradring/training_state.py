@@ -54,9 +54,32 @@ class TrainingState:
     epoch: int = 0
     place: tuple[int, Measured | None] = (0, None)
     running: bool = False  # an epoch is running
+    _row: tuple[int, Mapping[str, float]] | None = None  # a row for the history, and its place there
     history: History = field(default_factory=History)
     callbacks: tuple[Callback, ...] = ()  # the callbacks of the current run of fit
     callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def complete(self, row: Mapping[str, float]) -> None:
+        """Count an epoch, whose row the history gets."""
+        self._record()
+        # One statement without a call between its parts, where no signal interrupts it.
+        self.epoch, self.place, self._row = self.epoch + 1, (0, None), (len(self.history), row)
+        self._record()
+
+    def _record(self) -> None:
+        """Add the row that the history does not have yet. A second call continues where a signal interrupted the first."""
+        if self._row is not None:
+            number, row = self._row
+            if len(self.history) == number:
+                self.history.append(row)
+            self._row = None
+
+    def settle(self) -> None:
+        """Complete what an exception has interrupted: the place of an epoch that is running is what the session has done."""
+        self._record()
+        if self.running:
+            done = self.session.batches()
+            self.place, self.running = (done, self.session.measured() if done else None), False
 
     def counts(self) -> dict[str, int]:
         """The counts that a checkpoint holds."""

@@ -61,6 +61,7 @@ def test_a_gradient_whose_square_is_subnormal_leaves_a_sound_state(name):
     np.testing.assert_allclose(parameter, 0.99999**3 if name == "adamw" else 1.0, rtol=1e-6)
 
 
+@pytest.mark.cpu("a device computes with subnormal numbers as fast as with others, and keeps them")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_trainer_without_gradients_has_no_subnormal_state(name, threads):

@@ -266,9 +266,13 @@ class BaseSession(ABC):
         self._first = self._passes() - start
         self.sums = NO_SUMS if measured is None or start == 0 else measured.sums
 
-    def begin_after(self, steps: int) -> None:
-        """Note that the epoch has begun this many batches later."""
-        self._first += steps
+    def begun(self) -> int:
+        """The number of the batch with which this epoch has begun, among all batches."""
+        return self._first
+
+    def begin_at(self, batch: int) -> None:
+        """Note that the epoch has begun with another batch."""
+        self._first = batch
 
     def batches(self) -> int:
         """How many batches of this epoch have updated the parameters, or wait for the rest of their group."""

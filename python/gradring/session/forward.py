@@ -71,12 +71,16 @@ class Forward:
             one = self._free.pop()
         except IndexError:
             one = _Pass(self._model, self.store, self._lanes, self._operands)
-        self._inside.add(me)
         try:
-            return one.predict(inputs, batch_size, called)
-        finally:
+            self._inside.add(me)
+            try:
+                return one.predict(inputs, batch_size, called)
+            finally:
+                self._inside.discard(me)
+                self._free.append(one)
+        except BaseException:  # A signal's handler may have raised it anywhere above.
             self._inside.discard(me)
-            self._free.append(one)
+            raise
 
 
 class _Pass:
@@ -117,8 +121,9 @@ class _Pass:
             return np.empty((0, *graph.values[output].shape[1:]), dtype)
         size = min(batch_size, total)
         looks = [(array.shape[1:], array.dtype.kind in "iu") for array in arrays]
-        if not programs.expect((looks, get_float32_products())):
+        if not programs.expect(signature := (looks, get_float32_products())):
             self._dtypes = (dtype,) * len(names)
+            programs.expected(signature)
         try:
             self._ensure(_inputs(names, arrays, size))
         except _NoOperation:

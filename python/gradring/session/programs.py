@@ -74,8 +74,11 @@ class Programs:
         if signature == self._signature and not self.stale:
             return True
         self.clear()
-        self._signature = signature
         return False
+
+    def expected(self, signature: Any) -> None:
+        """Note that all is ready for batches with this signature: an exception before this call leaves it unknown."""
+        self._signature = signature
 
     def ensure(self, mode: str, rows: int, build: Callable[[], tuple[Graph, str | None]]) -> bool:
         """Make the program for this mode and number of rows if it is not there; True if it is new."""

@@ -356,15 +356,12 @@ class SessionState(CountedSession):
         self._looks = {name: (field.shape[1:], field.dtype.kind in "iu", slot) for name, field, slot in inputs}
         reads = (self.dtype,) * (len(self.names) - 1)
         if any(field.dtype.kind in "iu" for field in bound.fields[:-1]):  # the layers decide whether they stay integers
-            try:
-                graph, _ = trace(self.model, self._inputs(rows), training=False, dtype=self.dtype)
-            except BaseException:  # also for Ctrl-C: these fields must not count as known with other fields' dtypes
-                self._programs.clear()
-                raise
+            graph, _ = trace(self.model, self._inputs(rows), training=False, dtype=self.dtype)
             reads = tuple(graph.values[name].dtype for name in self.names[:-1])
         target = bound.fields[-1]
         self._dtypes = (*reads, self.loss.target_dtype(self.dtype, target))
         self._target = (target.shape[1:], self._dtypes[-1])
+        self._programs.expected(bound.signature)
 
     def settle_class_weight(
         self, labels: Iterable[Array] | None, called: Callable[[int], object] = int, *, source: Any = None

@@ -15,14 +15,14 @@ _LOSS, _WEIGHT, _CORRECT, _SAMPLES, _SECONDS, _STEPS = range(6)
 
 
 class WholeEpochs:
-    """Epochs from number ``first`` on, which one native call trains, and what it has found. The history had ``recorded`` rows.
+    """Epochs from number ``first`` on, which one native call trains, and what it has found. The first has begun with the batch
+    ``begun``.
 
     The call may end early, or an exception may follow it at once. ``done`` counts the epochs that are complete then.
     """
 
-    def __init__(self, first: int, most: int, recorded: int) -> None:
-        self.first, self.recorded = first, recorded
-        self.passed_over = 0  # steps that the session no longer counts as those of the current epoch
+    def __init__(self, first: int, most: int, begun: int) -> None:
+        self.first, self.begun = first, begun
         self.found: NDArray[np.float64] = np.zeros((most, 6))
 
     @property

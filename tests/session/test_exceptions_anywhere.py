@@ -1,0 +1,122 @@
+"""An exception at any line of the package, such as one from a signal's handler, costs a run of `fit` no epoch and no sample.
+
+A trace function raises it, in each run at another line.
+"""
+
+import contextlib
+import linecache
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradring as gr
+
+PACKAGE = str(Path(gr.__file__).parent)
+ROWS, BATCH, EPOCHS = 50, 16, 6
+STEPS = -(-ROWS // BATCH)
+
+
+class Now(Exception):
+    pass
+
+
+class Raises:
+    """A trace function that raises the ``time``-th time that ``line``, a file of the package and a number, is reached, or else
+    counts in ``reached`` how often each line of ``files`` is."""
+
+    def __init__(self, files, line=None, time=1):
+        self.files, self.line, self.time = {f"{PACKAGE}/{name}" for name in files}, line, time
+        self.reached = Counter()
+
+    def __call__(self, frame, event, _):
+        name = frame.f_code.co_filename
+        if name not in self.files:
+            return None
+        # Python handles no signal at a "try:", which does nothing, so that no handler there needs to cover it.
+        if event == "line" and linecache.getline(name, frame.f_lineno).strip() != "try:":
+            line = (name, frame.f_lineno)
+            self.reached[line] += 1
+            if line == self.line and self.reached[line] == self.time:
+                sys.settrace(None)
+                raise Now
+        return self
+
+
+def traced(function, call):
+    before = sys.gettrace()
+    sys.settrace(function)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+
+
+def arrays():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((ROWS, 6)).astype(np.float32), rng.integers(0, 3, ROWS)
+
+
+def trainer_of():
+    model = gr.nn.Sequential(gr.nn.Linear(6, 8), gr.nn.ReLU(), gr.nn.Linear(8, 3)).init(1)
+    return gr.Trainer(model, optimizer=gr.optim.Adam(0.01), threads=1)
+
+
+class Listener(gr.callbacks.Callback):
+    """While it listens, epochs come back to Python one by one."""
+
+
+def fit(trainer, listening, resume=None):
+    loader = gr.Loader(arrays(), BATCH, shuffle=True, seed=3)
+    callbacks = [Listener()] if listening else []
+    trainer.fit(loader, epochs=EPOCHS, callbacks=callbacks, verbose=False, resume=resume)
+
+
+FILES = [
+    ["fit_run.py", "training_state.py", "gate.py", "history.py", "signals.py", "session/whole_epochs.py"],
+    ["session/session.py", "session/base.py"],
+    ["session/state.py", "session/programs.py", "session/batch.py"],
+    ["trainer.py", "session/data.py", "session/results.py", "session/measured.py", "session/rates.py"],
+]
+
+
+@pytest.mark.cpu("whole epochs run natively on the host only")
+@pytest.mark.parametrize("listening", [False, True])
+@pytest.mark.parametrize("files", FILES, ids=lambda files: files[0].replace(".py", ""))
+def test_a_run_of_fit_is_resumed_exactly(files, listening, tmp_path):
+    whole, path = trainer_of(), tmp_path / "state"
+    fit(whole, listening)
+    counts = Raises(files)
+    traced(counts, lambda: fit(trainer_of(), listening))
+    assert len(counts.reached) > 20
+    # Half of the lines, and the other half with a listener, because all of them take a minute.
+    for line, times in sorted(counts.reached.items())[listening::2]:
+        trainer = trainer_of()
+        # In a later epoch, if there is one: native calls begin after the first.
+        with contextlib.suppress(Now):
+            traced(Raises(files, line, (times + 1) // 2), lambda trainer=trainer: fit(trainer, listening))
+        state = trainer.state_dict()
+        assert state["epoch"] * STEPS + state["batch"] == trainer.step_count, line
+        assert len(trainer.history) == trainer.epoch, line
+        trainer.save(path)
+        fit(trainer, listening, resume=path)
+        for name, array in whole.params.items():
+            np.testing.assert_array_equal(trainer.params[name], array, err_msg=f"{name}, {line}")
+
+
+def test_predictions_after_an_interrupted_one_are_right():
+    x, _ = arrays()
+    expected = trainer_of().model(x)
+    files = ["session/forward.py", "session/programs.py", "session/arenas.py", "session/batch.py"]
+    for many in (x, x.astype(np.float64), x[:7]):
+        counts, model = Raises(files), trainer_of().model
+        traced(counts, lambda model=model, many=many: (model(many), model(many)))
+        for line, times in counts.reached.items():
+            fresh = trainer_of().model
+            with pytest.raises(Now):
+                call = lambda fresh=fresh, many=many: (fresh(many), fresh(many))  # noqa: E731
+                traced(Raises(files, line, times), call)
+            np.testing.assert_array_equal(fresh(many), expected[: len(many)], err_msg=str(line))
+            np.testing.assert_array_equal(fresh(x), expected, err_msg=str(line))
