@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-__all__ = ["as_path", "check_replaceable", "full_disk", "reading", "remove_leftovers", "replacing", "require_place"]
+__all__ = [
+    "as_path",
+    "check_replaceable",
+    "full_disk",
+    "reading",
+    "remove_leftovers",
+    "replacing",
+    "require_place",
+    "require_readable",
+]
 
 _LONGEST_NAME = 200  # characters of the target's name within the temporary one: file systems allow 255 bytes
 
@@ -47,6 +56,12 @@ def reading(where: str, path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise _unreadable(where, name, error) from error
     with file:
         yield file
+
+
+def require_readable(where: str, path: str | os.PathLike[str]) -> None:
+    """Raise the ``OSError`` of ``reading`` for a path that cannot be read."""
+    with reading(where, path):
+        pass
 
 
 def _unreadable(where: str, name: str, error: OSError) -> OSError:

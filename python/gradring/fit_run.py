@@ -95,7 +95,7 @@ class FitRun:
             if resumed is not None:
                 give(state.callback_states, listeners, os.fspath(resumed))
             if session.peers is not None:
-                session.peers.meet(Purpose.FIT)
+                session.peers.begin_fit(run.last_epoch, limit or 0, check is not None)
             self._clock.begin(sum(session.timings().values()))
             while state.epoch < run.last_epoch and not run.stop:
                 if (most := self._whole_epochs()) > 1:

@@ -18,6 +18,7 @@ from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
 from gradring.choices import MetricName, Nonfinite, Parallel, Products
 from gradring.errors import GradringError, NotBuilt
+from gradring.files import require_readable
 from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint, require_sizes
 from gradring.gate import Gate
 from gradring.habits import explained, explained_methods
@@ -382,7 +383,10 @@ class Trainer(Settled):
         """
         with self._alone("load"), self._gate.writing():
             return self._on_all(
-                Purpose.LOAD, "load", lambda: self._state.load(path, weights_only=weights_only, strict=strict)
+                Purpose.LOAD,
+                "load",
+                lambda: self._state.load(path, weights_only=weights_only, strict=strict),
+                before=lambda: require_readable("checkpoint", path),
             )
 
     # Training
@@ -561,12 +565,20 @@ class Trainer(Settled):
 
     # Internal
 
-    def _on_all(self, purpose: Purpose, method: str, call: Callable[[], T], others: Callable[[], T] | None = None) -> T:
-        """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks."""
+    def _on_all(
+        self,
+        purpose: Purpose,
+        method: str,
+        call: Callable[[], T],
+        others: Callable[[], T] | None = None,
+        before: Callable[[], object] | None = None,
+    ) -> T:
+        """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks, all of which have called
+        ``before``."""
         peers = self._session.peers
         if peers is None or peers.apart:
             return call()
-        return peers.in_turn(purpose, f"Trainer.{method}", call, call if others is None else others)
+        return peers.in_turn(purpose, f"Trainer.{method}", call, call if others is None else others, before)
 
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:

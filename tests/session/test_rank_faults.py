@@ -8,7 +8,7 @@ import pytest
 
 import gradring as gr
 
-from .test_ranks import X, Y, copies, on_ranks, same, saw, trainer_of
+from .test_ranks import X, Y, arrays, copies, difference, on_ranks, same, saw, trainer_of
 
 
 def test_a_fault_on_one_rank_stops_all_and_changes_nothing():
@@ -131,6 +131,81 @@ def test_a_rank_that_evaluates_while_others_fit_is_named(call, other):
 
     found = on_ranks(3, body)
     for rank, (error, steps, loss) in enumerate(found):
-        named = f"rank 1 evaluates while rank [02] {other}" if rank == 1 else f"rank {rank} {other} while rank 1 evaluates"
+        named = (
+            f"rank 1 evaluates while rank [02] {other}" if rank == 1 else f"rank {rank} {other} while rank 1 evaluates"
+        )
         assert isinstance(error, gr.CollectiveMismatch) and re.search(named, str(error)), error
         assert (steps, loss) == found[0][1:]
+
+
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        (lambda rank: {"epochs": 2 + rank}, "the last epoch is 3 on rank 1 and 2 on rank 0"),
+        (
+            lambda rank: {"epochs": 2, "steps_per_epoch": 3 if rank else None},
+            "steps_per_epoch is 3 on rank 1 and None on",
+        ),
+        (
+            lambda rank: {"epochs": 2, "validate": (X, Y) if rank == 0 else None},
+            "validate is False on rank 1 and True on",
+        ),
+    ],
+)
+def test_runs_of_ranks_that_would_end_apart_are_refused(options, named):
+    """A rank that had more to do would wait for the others until its deadline."""
+
+    def body(comm):
+        trainer = trainer_of(comm)
+        before = copies(trainer)
+        error = saw(lambda: trainer.fit((X, Y), batch_size=8, verbose=0, **options(comm.rank)))
+        comm.barrier()
+        unchanged = same(before, copies(trainer)) and trainer.step_count == 0
+        comm.barrier()
+        trainer.fit((X, Y), epochs=1, batch_size=8, validate=(X, Y), steps_per_epoch=2, verbose=0)
+        return error, unchanged, trainer.step_count
+
+    for error, unchanged, steps in on_ranks(3, body):
+        assert isinstance(error, ValueError) and named in str(error)
+        assert unchanged and steps == 2
+
+
+def test_a_file_that_one_rank_cannot_read_is_loaded_on_none(tmp_path):
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.step(X[:4], Y[:4])
+        trainer.save(tmp_path / "state.safetensors")
+        trainer.step(X[:4], Y[:4])
+        comm.barrier()
+        before = copies(trainer)
+        error = saw(
+            lambda: trainer.load(tmp_path / ("state" if comm.rank == 0 else "none") / ".." / "state.safetensors")
+        )
+        comm.barrier()
+        unchanged = same(before, copies(trainer))
+        comm.barrier()
+        return error, unchanged, trainer.step_count, trainer.step(X[:4], Y[:4])
+
+    (tmp_path / "state").mkdir()
+    (first, *rest), (second, *others) = on_ranks(2, body)
+    assert isinstance(first, gr.PeerStopped) and first.rank == 1 and isinstance(second, FileNotFoundError)
+    assert rest == others and rest[:2] == [True, 2]
+
+
+@pytest.mark.parametrize("options", [{}, {"replicas": 2}, {"shards": 4}, {"accumulate": 2}], ids=str)
+def test_weights_of_one_rank_may_all_be_zero(options):
+    """As those of a part of a batch may: what ranks add up is the weight of all."""
+    weight = np.where(np.arange(16) < 8, 0.0, np.linspace(0.5, 2, 16))
+
+    def body(comm):
+        trainer = trainer_of(comm, **options)
+        mine = slice(8 * comm.rank, 8 * comm.rank + 8)
+        losses = [trainer.step(X[mine], Y[mine], weight[mine]) for _ in range(4)]
+        comm.barrier()
+        return losses, copies(trainer), trainer.step_count
+
+    one = trainer_of(**{name: value for name, value in options.items() if name == "accumulate"})
+    expected = [one.step(X[:16], Y[:16], weight) for _ in range(4)]
+    for losses, found, steps in on_ranks(2, body):
+        assert losses == pytest.approx(expected, rel=1e-12) and difference(found, arrays(one)) < 1e-12
+        assert steps == one.step_count

@@ -208,8 +208,8 @@ class Peers:
         self.agreed = self.native.torn  # on all ranks that are left
         if self.agreed:
             raise GradringError(
-                "[Trainer] the parameters are torn: a rank failed inside an update, which some ranks have applied and others "
-                "have not; load a checkpoint, or restart the ranks with resume"
+                "[Trainer] the parameters are torn: a rank failed inside an update or a load, which some ranks have made and "
+                "others have not; load a checkpoint, or restart the ranks with resume"
             )
 
     def _settle(self, result: Mapping[str, Any]) -> None:
@@ -271,6 +271,20 @@ class Peers:
         self._raise_interrupt()
         self._require_met()
         return met
+
+    def begin_fit(self, epochs: int, limit: int, validates: bool) -> None:
+        """Meet before the first epoch. ``ValueError`` unless all ranks train until as many ``epochs`` are complete, with the
+        same ``limit`` of batches in each (0: none), and all of them validate or none does: a rank with less to do would not come
+        to the others' meetings."""
+        met = self.meet(Purpose.FIT, rows=epochs, correct=limit, reason=int(validates))
+        for name, at in ("the last epoch", 3), ("steps_per_epoch", 2), ("validate", 4):
+            for rank, theirs in enumerate(met):
+                if theirs[at] != met[0][at]:
+                    self.agreed = True
+                    here, first = (bool(one[at]) if at == 4 else one[at] or None for one in (theirs, met[0]))
+                    raise ValueError(
+                        f"[Trainer.fit] {name} is {here} on rank {rank} and {first} on rank 0: all ranks must give the same"
+                    )
 
     def who(self, purpose: Purpose, mine: bool) -> int | None:
         """The first rank that says yes, if one does."""
@@ -385,6 +399,7 @@ class Peers:
             self.meet(purpose)
             if before is not None:
                 before()
+                self.meet(purpose)  # if it has failed on a rank, rank 0 does not begin
             return self._turns(purpose, what, call, others)
 
     def _turns(self, purpose: Purpose, what: str, call: Callable[[], T], others: Callable[[], T]) -> T:

@@ -138,7 +138,7 @@ class Session(SessionState):
         self._require_settled()
         self._require_own_store()
         self._programs.store.whole.trained = True
-        bound = self._bind(fields, weightless=self._many)
+        bound = self._bind(fields, weightless=self._many or self.peers is not None)  # other ranks may have weights
         rows = len(bound)
         feed = self._feed(bound, rows)
         if self.peers is not None:
