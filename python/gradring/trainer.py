@@ -381,13 +381,9 @@ class Trainer(Settled):
         A file that is damaged or foreign raises ``CheckpointCorrupt``, and an intact one for another model or
         optimizer ``CheckpointMismatch``, which names file and tensor. Nothing is changed then.
         """
-        with self._alone("load"), self._gate.writing():
-            return self._on_all(
-                Purpose.LOAD,
-                "load",
-                lambda: self._state.load(path, weights_only=weights_only, strict=strict),
-                before=lambda: require_readable("checkpoint", path),
-            )
+        with self._alone("load"), self._gate.writing(), self._state.told(keep=True):
+            require_readable("checkpoint", path)
+            return self._on_all(Purpose.LOAD, "load", lambda: self._state.load(path, weights_only=weights_only, strict=strict))
 
     # Training
 
@@ -565,20 +561,12 @@ class Trainer(Settled):
 
     # Internal
 
-    def _on_all(
-        self,
-        purpose: Purpose,
-        method: str,
-        call: Callable[[], T],
-        others: Callable[[], T] | None = None,
-        before: Callable[[], object] | None = None,
-    ) -> T:
-        """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks, all of which have called
-        ``before``."""
+    def _on_all(self, purpose: Purpose, method: str, call: Callable[[], T], others: Callable[[], T] | None = None) -> T:
+        """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks."""
         peers = self._session.peers
         if peers is None or peers.apart:
             return call()
-        return peers.in_turn(purpose, f"Trainer.{method}", call, call if others is None else others, before)
+        return peers.in_turn(purpose, f"Trainer.{method}", call, call if others is None else others)
 
     @contextmanager
     def _alone(self, method: str) -> Iterator[None]:

@@ -274,8 +274,8 @@ class Peers:
 
     def begin_fit(self, epochs: int, limit: int, validates: bool) -> None:
         """Meet before the first epoch. ``ValueError`` unless all ranks train until as many ``epochs`` are complete, with the
-        same ``limit`` of batches in each (0: none), and all of them validate or none does: a rank with less to do would not come
-        to the others' meetings."""
+        same ``limit`` of batches in each (0: none), and all of them validate or none does: a rank with less to do would not
+        come to the others' meetings."""
         met = self.meet(Purpose.FIT, rows=epochs, correct=limit, reason=int(validates))
         for name, at in ("the last epoch", 3), ("steps_per_epoch", 2), ("validate", 4):
             for rank, theirs in enumerate(met):
@@ -399,7 +399,6 @@ class Peers:
             self.meet(purpose)
             if before is not None:
                 before()
-                self.meet(purpose)  # if it has failed on a rank, rank 0 does not begin
             return self._turns(purpose, what, call, others)
 
     def _turns(self, purpose: Purpose, what: str, call: Callable[[], T], others: Callable[[], T]) -> T:
