@@ -98,6 +98,11 @@ int capture(void* stream, const std::function<int()>& queue, Graph* graph) {
   const char* const failed = failed_call;
   cudaGraph_t made = nullptr;
   code = noted("cudaStreamEndCapture", cudaStreamEndCapture(stream_of(stream), &made));
+  if (code != cudaSuccess) {  // a stream that still captured would forbid this thread to allocate memory
+    cudaGraph_t rest = nullptr;
+    forget(cudaStreamEndCapture(stream_of(stream), &rest));
+    if (rest) forget(cudaGraphDestroy(rest));
+  }
   if (queued != 0) {
     forget(code);
     if (made) forget(cudaGraphDestroy(made));

@@ -69,6 +69,12 @@ struct Update {
   }
 };
 
+#ifdef GRADRING_SOFTWARE_TSAN  // which sees the same orders in smaller arrays, and needs a millisecond for each thread of a kernel
+inline constexpr int64_t kMore = 60;
+#else
+inline constexpr int64_t kMore = 4096;
+#endif
+
 // Two groups of plain SGD over four arrays, and their gradients.
 struct Training {
   std::vector<std::unique_ptr<Update<float>>> all;
@@ -88,7 +94,7 @@ struct Training {
     sum_memory = to_device(zeros.data(), zeros.size() * sizeof(float));
     std::vector<UpdateGroup> groups;
     for (int64_t i = 0; i < 4; ++i) {
-      all.push_back(std::make_unique<Update<float>>("sgd_update", 50 + 4096 * i, 7u + static_cast<unsigned>(i),
+      all.push_back(std::make_unique<Update<float>>("sgd_update", 50 + kMore * i, 7u + static_cast<unsigned>(i),
                                                     Numbers{}, std::vector<std::string>{}));
       if (i % 2 == 0) groups.push_back({all.back()->call, i / 2, {}});
       groups.back().spans.push_back(all.back()->span());

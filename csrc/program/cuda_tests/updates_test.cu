@@ -129,9 +129,9 @@ TEST_CASE("a gradient that is not finite stops its update and all later ones, un
       Training training;
       training.step(0);
       const std::vector<float> before = training.params();
-      training.set(3, 4096 * 3 + 11, bad);
+      training.set(3, kMore * 3 + 11, bad);
       training.step(1);
-      training.set(3, 4096 * 3 + 11, 0.5f);
+      training.set(3, kMore * 3 + 11, 0.5f);
       training.step(2);
       CHECK(training.params() == before);
       const UpdateLedger found = training.report();
