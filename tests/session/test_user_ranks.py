@@ -1,9 +1,13 @@
 """Custom gradients over ranks: the update of all ranks is that of one process on the whole batch."""
 
+import signal
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import gradring as gr
+from gradring.session import user_ranks
 
 from .test_ranks import on_ranks, saw
 
@@ -249,3 +253,58 @@ def test_small_gradients_that_meetings_exchange_have_the_bits_of_all_reduce(monk
         assert [one[:2] for one in small] == [one[:2] for one in on_ranks(ranks, body)]
         assert all(one[:2] == small[0][:2] for one in small)
         assert [kind is gr.NonFinite for *_, kind in small] == [rank == 1 for rank in range(ranks)]
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_file_from_before_an_update_is_updated_first(small, tmp_path, monkeypatch):
+    """An interrupt in one process may come between a batch and its update, and the state may be saved then."""
+    if not small:
+        monkeypatch.setattr("gradring.session.user_rank_planes._MOST_BYTES", 0)
+    path = tmp_path / "waits.safetensors"
+    one = trainer_of(replicas=2)
+    session = one._session
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "flush", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert isinstance(saw(lambda: one.step((X[:8], Y[:8]))), KeyboardInterrupt)
+    one.save(path)
+    assert one.state_dict()["pending"] == 1 and one.step_count == 0
+    one.step((X[8:24], Y[8:24]))
+
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.load(path)
+        mine = slice(8 + 8 * comm.rank, 16 + 8 * comm.rank)
+        trainer.step((X[mine], Y[mine]))
+        return values(trainer), trainer.step_count
+
+    for found, steps in on_ranks(2, body):
+        assert np.abs(found - values(one)).max() < 1e-12 and steps == one.step_count == 2
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_handlers_of_signals_are_restored_whenever_one_of_them_raises(at, monkeypatch):
+    """Python may run a handler that is in its place again before the others are."""
+
+    class Raised(Exception):
+        pass
+
+    def handler(number, frame):
+        raise Raised
+
+    numbers = user_ranks._NUMBERS
+    before = [signal.signal(number, handler) for number in numbers]
+    install, calls = user_ranks._signals.signal, iter(range(99))
+
+    def interrupted(number, new):
+        if next(calls) == at:
+            raise Raised
+        return install(number, new)
+
+    try:
+        monkeypatch.setattr(user_ranks, "_signals", SimpleNamespace(signal=interrupted, getsignal=signal.getsignal))
+        with pytest.raises(Raised), user_ranks._DeferredSignals():
+            pass
+        assert [signal.getsignal(number) for number in numbers] == [handler] * 3
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)

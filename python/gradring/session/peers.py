@@ -264,10 +264,21 @@ class Peers:
                 "order"
             )
 
-    def meet(self, purpose: Purpose, **brought: Any) -> tuple[tuple[float, float, int, int, int], ...]:
+    def meet(
+        self,
+        purpose: Purpose,
+        loss_sum: float = 0.0,
+        loss_weight: float = 0.0,
+        correct: int = 0,
+        rows: int = 0,
+        reason: int = 0,
+    ) -> tuple[tuple[float, float, int, int, int], ...]:
         """Meet outside of a step. For each rank: ``loss_sum``, ``loss_weight``, ``correct``, ``rows`` and ``reason``."""
         self.agreed = False
-        met: tuple[tuple[float, float, int, int, int], ...] = self.native.meet(int(purpose), **brought)
+        # By position, because a call by name takes half a microsecond more.
+        met: tuple[tuple[float, float, int, int, int], ...] = self.native.meet(
+            int(purpose), loss_sum, loss_weight, correct, rows, reason
+        )
         self._raise_interrupt()
         self._require_met()
         return met

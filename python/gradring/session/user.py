@@ -245,12 +245,13 @@ class UserSession(BaseSession):
     def _zeros_like(self, array: Any) -> Any:
         return np.zeros_like(array)
 
-    def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Any, tuple[str, ...], int]]:
-        """For each trained parameter: its update function, the states that the function needs, and the number of its
-        rate."""
+    def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Any, Any, int]]:
+        """For each trained parameter: its update function, the states that the function needs with their names among all
+        states, and the number of its rate."""
         numbers = optimizer.assigned(list(self.params), self.frozen)
         rules = [(_updater(r), r.state_names, optimizer.rates.index(r.lr)) for r in optimizer.rules]
-        return {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
+        chosen = {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
+        return {name: (made, tuple((s, f"{s}.{name}") for s in states), n) for name, (made, states, n) in chosen.items()}
 
     def counters(self) -> dict[str, int]:
         """The counts that a checkpoint must hold in addition to the arrays."""
@@ -293,18 +294,22 @@ class UserSession(BaseSession):
             self.require_whole()
             self._apply(self._updates_to_make())
 
-    def _apply(self, updates: Sequence[Callable[[], object]]) -> None:
-        """Make the updates. If one of them fails, memory for instance, the parameters stay torn."""
+    def _apply(self, updates: Sequence[Callable[[], object]], counts: Mapping[str, Any] | None = None) -> None:
+        """Make the updates, and set further counts. If one of them fails, memory for instance, the parameters stay torn."""
         begun = partial(self.__dict__.update, {"_torn": _TORN})
-        self._uninterrupted([begun, *updates], self._counts_after_update() | {"_torn": ""})
+        self._uninterrupted([begun, *updates], {**self._counts_after_update(), **(counts or {}), "_torn": ""})
 
     def _updates_to_make(self) -> list[Callable[[], object]]:
         """The updates of all parameters by the gradients that wait."""
         grads = self._gradients
         if self.waiting_form == "sum":
             grads = {name: np.asarray(grad / grad.dtype.type(self._weight)) for name, grad in grads.items()}
+        return self._updates_by(grads)
+
+    def _updates_by(self, grads: dict[str, Array], finite: bool = False) -> list[Callable[[], object]]:
+        """The updates of all parameters by these means, which the caller may know to be ``finite``."""
         bad = None
-        if self._options.nonfinite == "raise":
+        if self._options.nonfinite == "raise" and not finite:
             bad = next((name for name, grad in grads.items() if not np.isfinite(grad).all()), None)
         if bad is not None:
             self._refuse_gradient(bad)
@@ -331,8 +336,8 @@ class UserSession(BaseSession):
         rates = self.rates.next(self.step_count, 1)[0].tolist()
         rates = rates if isinstance(rates, list) else [rates]
         for name, param in self._trained.items():
-            _, names, rate = self._updates_of[name]
-            states = {state: self.state[f"{state}.{name}"] for state in names}
+            _, places, rate = self._updates_of[name]
+            states = {state: self.state[place] for state, place in places}
             yield name, param, states, rates[rate], self.step_count + 1 - self._fresh
 
     def _counts_after_update(self) -> dict[str, Any]:

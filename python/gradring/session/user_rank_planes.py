@@ -25,18 +25,26 @@ class SmallPlanes:
     they have met again, they have read it."""
 
     def __init__(self, peers: Peers, trained: Mapping[str, Array]) -> None:
-        self._rank, self._half = peers.rank, 0
-        self._kinds: list[tuple[list[tuple[str, int, int, tuple[int, ...]]], Array]] = []
-        kinds: dict[Any, list[tuple[str, int, int, tuple[int, ...]]]] = {array.dtype: [] for array in trained.values()}
+        self._half = 0
+        self._kinds: list[tuple[Array, Array]] = []  # for each dtype all planes, and their sum, which becomes the mean
+        self._means: dict[str, Array] = {}  # views of the latter
+        self._own: tuple[list[tuple[str, Array]], ...] = [], []  # views of this rank's planes
+        kinds: dict[Any, list[tuple[str, int, int]]] = {array.dtype: [] for array in trained.values()}
         for name, array in trained.items():
             known = kinds[array.dtype]
             begin = known[-1][2] if known else 0
-            known.append((name, begin, begin + array.size, array.shape))
+            known.append((name, begin, begin + array.size))
         sizes = [2 * peers.size * _padded(places[-1][2] * dtype.itemsize) for dtype, places in kinds.items()]
         for (dtype, places), arena in zip(kinds.items(), peers.share(sizes), strict=True):
             count = _padded(places[-1][2] * dtype.itemsize) // dtype.itemsize
-            planes = np.frombuffer(arena, dtype, 2 * peers.size * count)
-            self._kinds.append((places, planes.reshape(2, peers.size, count)))
+            planes = np.frombuffer(arena, dtype, 2 * peers.size * count).reshape(2, peers.size, count)
+            total = np.zeros(count, dtype)
+            self._kinds.append((planes, total))
+            for name, begin, end in places:
+                shape = trained[name].shape
+                self._means[name] = total[begin:end].reshape(shape)
+                for own, half in zip(self._own, planes, strict=True):
+                    own.append((name, half[peers.rank, begin:end].reshape(shape)))
 
     @classmethod
     def of(cls, peers: Peers, trained: Mapping[str, Array]) -> SmallPlanes | None:
@@ -46,28 +54,27 @@ class SmallPlanes:
 
     def write(self, result: StepResult | None) -> int:
         """Write the sums of this rank, or zeros, before a meeting. Returns in which of its two planes they are."""
-        for places, planes in self._kinds:
-            own = planes[self._half, self._rank]
-            for name, begin, end, shape in places:
-                if result is None:
-                    own[begin:end] = 0
-                elif result.summed:
-                    own[begin:end].reshape(shape)[...] = result.grads[name]
-                else:
-                    samples = planes.dtype.type(result.samples)
-                    np.multiply(result.grads[name], samples, out=own[begin:end].reshape(shape))
+        for name, own in self._own[self._half]:
+            if result is None:
+                own[...] = 0
+            elif result.summed:
+                own[...] = result.grads[name]
+            else:
+                np.multiply(result.grads[name], own.dtype.type(result.samples), out=own)
         return self._half
 
-    def sums(self, halves: Sequence[int]) -> dict[str, Array]:
-        """The sums over all ranks, after they have met and said in which of their planes their gradients are."""
+    def means(self, halves: Sequence[int], weight: float) -> tuple[dict[str, Array], bool]:
+        """The sums over all ranks divided by ``weight``, after they have met and said in which of their planes their gradients
+        are, and whether all numbers are finite. The next call writes into the same arrays."""
         self._half ^= 1
-        summed: dict[str, Array] = {}
-        for places, planes in self._kinds:
-            total = planes[halves[0], 0].copy()
-            for rank, half in enumerate(halves[1:], 1):
-                total += planes[half, rank]
-            summed |= {name: total[begin:end].reshape(shape) for name, begin, end, shape in places}
-        return summed
+        finite = True
+        for planes, total in self._kinds:
+            np.add(planes[halves[0], 0], planes[halves[1], 1], out=total)
+            for rank in range(2, len(halves)):
+                total += planes[halves[rank], rank]
+            np.divide(total, total.dtype.type(weight), out=total)
+            finite = finite and bool(np.isfinite(total).all())
+        return self._means, finite
 
 
 def _padded(bytes_: int) -> int:

@@ -37,6 +37,7 @@ try:  # what ``signal`` calls: it makes no enumeration of each handler, which ta
     _signals: Any = importlib.import_module("_signal")
 except ImportError:
     _signals = signal
+_NUMBERS = int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP)
 
 
 class UserSessionOfRanks(UserSession):
@@ -120,6 +121,8 @@ class UserSessionOfRanks(UserSession):
         began = time.perf_counter()
         with self.peers.told(self.leave):
             self.require_whole()
+            if self._pending == self._options.accumulate:  # the file that was loaded is from before the update
+                self.flush()
             result = self._computed_part(batch)
             if result is not None:
                 self._require_finite(result.mean)
@@ -139,26 +142,21 @@ class UserSessionOfRanks(UserSession):
     def _together(self, result: StepResult | None) -> float | None:
         """A batch of which this rank has computed ``result``, or of which it has nothing. Returns the mean loss, or None if no
         rank had any batch left. A signal waits until the update is done, so that all ranks stop after the same one."""
-        with _deferred_signals():
+        with _DeferredSignals():
             return self._meet(result)
 
     def _meet(self, result: StepResult | None) -> float | None:
+        if self._small is not None:
+            return self._meet_once(self._small, result)
         began = time.perf_counter()
         weight, loss = (0.0, 0.0) if result is None else (result.samples, result.total)
-        half = 0 if self._small is None else self._small.write(result)
-        met = self.peers.meet(Purpose.STEP, loss_sum=loss, loss_weight=weight, correct=int(result is None), rows=half)
+        met = self.peers.meet(Purpose.STEP, loss, weight, int(result is None))
         if all(ended for _, _, ended, *_ in met):
             return None
         total, losses = sum(one[1] for one in met), sum(one[0] for one in met)
         mean = losses / total
         self._require_all_finite(mean)
         self._group += total
-        if self._small is not None:
-            summed = self._small.sums([one[3] for one in met])
-            super()._add(StepResult(losses, summed, total, summed=True))
-            self._seconds["reduction"] += time.perf_counter() - began
-            self.flush()
-            return mean
         self._seconds["reduction"] += time.perf_counter() - began
         if result is None:
             result = StepResult(0.0, {name: np.zeros_like(array) for name, array in self._trained.items()}, 0.0)
@@ -170,6 +168,31 @@ class UserSessionOfRanks(UserSession):
             self.flush()
         return mean
 
+    def _meet_once(self, small: SmallPlanes, result: StepResult | None) -> float | None:
+        """The same where one meeting exchanges the gradients, too; each batch has its own update then."""
+        began = time.perf_counter()
+        weight, loss = (0.0, 0.0) if result is None else (result.samples, result.total)
+        met = self.peers.meet(Purpose.STEP, loss, weight, int(result is None), small.write(result))
+        losses, total, halves, ended = 0.0, 0.0, [], True
+        for one in met:
+            losses, total, ended = losses + one[0], total + one[1], ended and bool(one[2])
+            halves.append(one[3])
+        if ended:
+            return None
+        mean = losses / total
+        self._require_all_finite(mean)
+        grads, finite = small.means(halves, total)
+        now = time.perf_counter()
+        self._seconds["reduction"] += now - began
+        self.peers.agreed = True  # all ranks have the same sums, so all find the same fault in them
+        updates = self._updates_by(grads, finite)
+        self.peers.agreed = False
+        sums = self._epoch_sums
+        sums = (sums[0] + losses, sums[1] + total, *sums[2:4], *sums[:4])
+        self._apply(updates, {"_computed": self._computed + 1, "_epoch_sums": sums})
+        self._seconds["update"] += time.perf_counter() - now
+        return mean
+
     def _require_all_finite(self, loss: float) -> None:
         """As ``_require_finite``, for a loss that all ranks know."""
         self.peers.agreed = True
@@ -179,11 +202,15 @@ class UserSessionOfRanks(UserSession):
     def _add(self, result: StepResult) -> None:
         return super()._add(result.as_sum())
 
+    def _apart(self, grad: Any) -> Any:
+        """The gradient in C order. Its sum over the samples is a copy, so it may be a view of a parameter."""
+        return np.asarray(grad, order="C")
+
     def flush(self) -> None:
         if not self._pending:
             return
         began = time.perf_counter()
-        summed = self._gradients if self._small is not None else self._summed()
+        summed = self._summed()
         self._seconds["reduction"] += time.perf_counter() - began
         began = time.perf_counter()
         self._gradients, self._weight = summed, self._group
@@ -263,30 +290,45 @@ class UserSessionOfRanks(UserSession):
         return {"loss": sums["loss_sum"] / sums["loss_weight"]}
 
 
-@contextmanager
-def _deferred_signals() -> Iterator[None]:
+class _DeferredSignals:
     """Signals that come during the block are handled after it, also if it raises; a second one is handled at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: _signals.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    known = {number: handler for number, handler in before.items() if callable(handler)}
-    came: list[tuple[int, FrameType | None]] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append((number, frame))
-        if len(came) > 1:
-            known[signal.Signals(number)](number, frame)
+    def __enter__(self) -> None:
+        self._known: dict[int, Any] = {}
+        self._came: list[tuple[int, FrameType | None]] = []
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _NUMBERS:
+            handler = _signals.getsignal(number)
+            if callable(handler):
+                self._known[number] = handler
+        try:
+            for number in self._known:
+                _signals.signal(number, self._note)
+        except BaseException:  # of a handler that was still in its place
+            _restore(self._known)
+            raise
 
-    for number in known:
-        _signals.signal(number, note)
+    def __exit__(self, *_: object) -> None:
+        _restore(self._known)
+        if len(self._came) == 1:  # its exception takes the place of the block's
+            number, frame = self._came[0]
+            self._known[number](number, frame)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came.append((number, frame))
+        if len(self._came) > 1:
+            self._known[number](number, frame)
+
+
+def _restore(handlers: Mapping[int, Any]) -> None:
+    """Install all handlers. One that is in its place again may raise before the others are."""
     try:
-        yield
-    finally:
-        for number, handler in known.items():
+        for number, handler in handlers.items():
             _signals.signal(number, handler)
-        if len(came) == 1:  # its exception takes the place of the block's
-            known[signal.Signals(came[0][0])](*came[0])
+    except BaseException:
+        _restore(handlers)
+        raise
 
 
 def _planes(comm: Any, trained: Mapping[str, Array]) -> list[tuple[list[str], Array]]:
