@@ -54,12 +54,30 @@ class PyDeviceEngine {
     engine_ = std::make_unique<DeviceEngine>(device_arenas(arenas), options, on);
   }
 
-  // What bind_counts asks for.
+  // What bind_counts asks for. Counts are those of the last whole step, so steps that are queued come first.
   Team& team() { return engine_->team(); }
   const EngineOptions& options() const { return engine_->options(); }
   void set_seed(uint64_t seed) { engine_->set_seed(seed); }
-  TrainState& state() { return engine_->state(); }
-  Totals& totals() { return engine_->totals(); }
+  TrainState& state() {
+    settle();
+    return engine_->state();
+  }
+  Totals& totals() {
+    settle();
+    return engine_->totals();
+  }
+
+  // Waits for the steps that are queued, unless another thread uses the engine now, or this is a forked child. Needs the GIL.
+  void settle() {
+    if (engine_->enter(false) != Engine::Entry::kEntered) return;
+    struct Leave {
+      DeviceEngine& engine;
+      ~Leave() { engine.leave(); }
+    } const leave{*engine_};
+    if (engine_->is_settled()) return;
+    const GilRelease release;
+    engine_->settle();
+  }
 
   DeviceEngine& engine() { return *engine_; }
   const cuda::Products& products() const { return *products_; }
@@ -273,6 +291,79 @@ void bind_cuda_engine(py::module_& m) {
           py::arg("stream") = py::none(),
           "Run steps until the time is up, a limit is reached or the epoch ends, as _core.Engine.chunk does. `stream` "
           "is the caller's current stream, which gradring.cuda.current_stream gives by default.")
+      .def(
+          "step",
+          [](PyDeviceEngine& e, PyFeed& feed, const RateArray& rates, bool weighted,
+             const std::optional<uintptr_t>& stream) {
+            void* const caller = caller_of(stream);
+            const Guard guard(e, true);
+            ChunkOptions options = options_for(e.engine().chunk_options(), true, rates, 1, 0);
+            options.weighted = weighted;
+            ChunkResult result;
+            {
+              const GilRelease release;
+              result = e.engine().step(feed.feed(), options, caller);
+            }
+            if (result.fault != Fault::kNone) return py::object(py::none());
+            if (result.end != ChunkEnd::kSteps) return py::object(result_of(result, feed));
+            return py::object(py::int_(e.engine().queued() - 1));
+          },
+          py::arg("feed"), py::arg("rates"), py::arg("weighted") = false, py::arg("stream") = py::none(),
+          "Queue one training step on the feed's next batch, and return its number before the device is done. None if "
+          "an "
+          "earlier step has failed: then nothing is queued. A dict, as `chunk` returns it, if there is no batch, or no "
+          "program for it.")
+      .def(
+          "losses",
+          [](PyDeviceEngine& e, int64_t since, int64_t last) {
+            const Guard guard(e, true);
+            {
+              const GilRelease release;
+              e.engine().await(last);
+            }
+            const std::vector<double>& losses = e.engine().losses(since);
+            return py::make_tuple(e.engine().first_loss(), losses);
+          },
+          py::arg("since"), py::arg("last") = -1,
+          "Wait until step `last` is done, and drop the losses before step `since`. Returns the number of the first "
+          "step "
+          "whose loss is left, and the losses from it on of all steps that are known to be done.")
+      .def(
+          "failure",
+          [](PyDeviceEngine& e) -> py::object {
+            const Guard guard(e, false);
+            const std::optional<FailedStep>& failed = e.engine().failure();
+            if (!failed) return py::none();
+            return py::make_tuple(failed->number, result_of(failed->result));
+          },
+          "The number and the result of the step that has failed; None if there is none.")
+      .def(
+          "forget_failure",
+          [](PyDeviceEngine& e) {
+            const Guard guard(e, false);
+            e.engine().forget_failure();
+          },
+          "Let steps run after a failure. It also drops all losses.")
+      .def(
+          "settle",
+          [](PyDeviceEngine& e) {
+            const Guard guard(e, true);
+            const GilRelease release;
+            e.engine().settle();
+          },
+          "Wait until all steps are done.")
+      .def(
+          "order_behind_steps",
+          [](PyDeviceEngine& e, const std::optional<uintptr_t>& stream) {
+            void* const caller = caller_of(stream);
+            const Guard guard(e, false);
+            e.engine().order_behind_steps(caller);
+          },
+          py::arg("stream") = py::none(),
+          "Make the stream wait for the steps that are queued; the host waits for none.")
+      .def_property_readonly(
+          "queued_updates", [](PyDeviceEngine& e) { return e.engine().queued_updates(); },
+          "How many updates there are when all queued steps are done.")
       .def(
           "flush",
           [](PyDeviceEngine& e, int64_t rows, const RateArray& rates, bool weighted,

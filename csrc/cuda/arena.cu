@@ -36,12 +36,14 @@ void DeviceArena::require(size_t offset, size_t bytes) const {
 void DeviceArena::read(size_t offset, void* to, size_t bytes) const {
   require(offset, bytes);
   const OnDevice on(kWho, device_);
+  check("cudaDeviceSynchronize", cudaDeviceSynchronize());
   check("cudaMemcpy", cudaMemcpy(to, data() + offset, bytes, cudaMemcpyDeviceToHost));
 }
 
 void DeviceArena::write(size_t offset, const void* from, size_t bytes) {
   require(offset, bytes);
   const OnDevice on(kWho, device_);
+  check("cudaDeviceSynchronize", cudaDeviceSynchronize());
   check("cudaMemcpy", cudaMemcpy(data() + offset, from, bytes, cudaMemcpyHostToDevice));
 }
 

@@ -18,8 +18,8 @@ class DeviceArena {
   std::byte* data() const noexcept { return static_cast<std::byte*>(memory_.data()); }
   size_t size() const noexcept { return size_; }
 
-  // Copy a part, and return when it is copied. They come behind what the legacy default stream has to do. Throw Error if the
-  // part does not lie in the arena, or if the call fails.
+  // Copy a part behind all work that the device has, and return when it is copied. Throw Error if the part does not lie in the
+  // arena, or if a call fails.
   void read(size_t offset, void* to, size_t bytes) const;
   void write(size_t offset, const void* from, size_t bytes);
 

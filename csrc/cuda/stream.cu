@@ -41,6 +41,12 @@ Event make_event(const std::string& who) {
   return Event(event);
 }
 
+Event make_clock(const std::string& who) {
+  cudaEvent_t event = nullptr;
+  check(who, "cudaEventCreateWithFlags", cudaEventCreateWithFlags(&event, cudaEventDefault));
+  return Event(event);
+}
+
 PinnedMemory make_pinned(const std::string& who, size_t bytes) {
   void* memory = nullptr;
   if (bytes > 0) check(who, "cudaHostAlloc", cudaHostAlloc(&memory, bytes, cudaHostAllocDefault));
@@ -53,6 +59,13 @@ int record(const Event& event, void* stream) noexcept {
 
 int wait(void* stream, const Event& event) noexcept {
   return noted("cudaStreamWaitEvent", cudaStreamWaitEvent(stream_of(stream), event_of(event), 0));
+}
+
+int elapsed(const Event& begin, const Event& end, double* seconds) noexcept {
+  float milliseconds = 0;
+  const cudaError_t code = cudaEventElapsedTime(&milliseconds, event_of(begin), event_of(end));
+  *seconds = static_cast<double>(milliseconds) / 1e3;
+  return noted("cudaEventElapsedTime", code);
 }
 
 bool is_done(const Event& event, int* code) noexcept {

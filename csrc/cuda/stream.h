@@ -46,6 +46,7 @@ enum class Priority { kUsual, kHigh };
 // A stream that is not ordered with the legacy stream.
 Stream make_stream(const std::string& who, Priority priority = Priority::kUsual);
 Event make_event(const std::string& who);  // measures no time
+Event make_clock(const std::string& who);  // an event for `elapsed`
 PinnedMemory make_pinned(const std::string& who, size_t bytes);
 
 int record(const Event& event, void* stream) noexcept;
@@ -54,6 +55,8 @@ int wait(void* stream, const Event& event) noexcept;
 // Whether the event is done. If it is not, because of a failure, *code is the failure's.
 bool is_done(const Event& event, int* code) noexcept;
 bool is_capturing(void* stream, int* code) noexcept;
+// The device's time between two events of `make_clock` that are done.
+int elapsed(const Event& begin, const Event& end, double* seconds) noexcept;
 // Waits on the host until the stream has done all that it has to do. Steps never call this.
 int synchronize(void* stream) noexcept;
 // The same for all streams of the current device.

@@ -72,7 +72,8 @@ class Trainer(Settled):
     (``"accuracy"``, ``"mae"``, ``"r2"``), ``gr.metrics``, and functions of an epoch's predictions and targets, which have the
     dtype that the loss reads (int64, or that of the model); other metrics than the accuracy make an epoch slower, because each
     batch is then also predicted. ``device`` is where parameters, gradients and optimizer state lie and steps run: ``"cpu"``,
-    ``"cuda"``, or ``"cuda:1"`` for the second CUDA device. ``threads`` are those of one step on the CPU.
+    ``"cuda"``, or ``"cuda:1"`` for the second CUDA device, on which the loss of ``step`` is a number that waits when it is
+    read. ``threads`` are those of one step on the CPU.
     ``replicas`` train data-parallel: each computes the gradients of its rows of every batch on threads of its own, and
     together they make one update of the same parameters. ``shards``, a power of two that ``replicas`` divides, cuts each batch
     into that many parts, whose sums are added in a fixed order: the results then have the same bits for any number of replicas,
@@ -302,6 +303,7 @@ class Trainer(Settled):
     @property
     def buffers(self) -> Params:
         """The model's buffers by name, such as running moments: live arrays that are saved but never trained."""
+        self._session.settle()
         return self._session.buffers
 
     @property
@@ -527,10 +529,8 @@ class Trainer(Settled):
         return loss
 
     def timings(self) -> Timings:
-        """Seconds per phase since the trainer was made. Its text form also names the bottleneck.
-
-        Time between calls of ``step``, and its Python part, are not counted.
-        """
+        """Seconds per phase since the trainer was made. Its text form also names the bottleneck. Time between calls of
+        ``step``, and its Python part, are not counted. On a CUDA device, ``compute`` is its own clock's time of steps."""
         return self._clock.timings(self._session.timings())
 
     def sharing(self) -> dict[str, Any]:

@@ -41,4 +41,8 @@ class DeviceFields final : public BatchSource {
   int64_t samples_, batch_size_, at_ = 0;
 };
 
+inline bool is_on_device(const BatchSource* source) noexcept {
+  return dynamic_cast<const DeviceFields*>(source) != nullptr;
+}
+
 }  // namespace gradring

@@ -25,11 +25,21 @@ DeviceEngine::DeviceEngine(Arenas arenas, const EngineOptions& options, const De
   report_ = cuda::make_pinned(kWho, sizeof(DeviceLedger));
   compute_ = cuda::make_stream(kWho);
   copies_ = cuda::make_stream(kWho, cuda::Priority::kHigh);
+  losses_ = cuda::make_pinned(kWho, DeviceLedger::kLosses * sizeof(StepLoss));
   entry_ = cuda::make_event(kWho), exit_ = cuda::make_event(kWho), reported_ = cuda::make_event(kWho);
-  for (Slot& slot : slots_) slot.copied = cuda::make_event(kWho), slot.consumed = cuda::make_event(kWho);
+  for (Slot& slot : slots_) slot.copied = cuda::make_event(kWho);
+  for (Lap& lap : laps_) lap.began = cuda::make_clock(kWho), lap.ended = cuda::make_clock(kWho);
 }
 
-DeviceEngine::~DeviceEngine() { clear(); }
+DeviceEngine::~DeviceEngine() {
+  // Steps that nothing has read still use the memory. A forked child has no steps.
+  if (!is_settled() && born_in_fork_ == forks_so_far()) {
+    try {
+      settle();
+    } catch (const Error&) {  // nothing can take it here
+    }
+  }
+}
 
 CudaQueue DeviceEngine::queue() const noexcept {
   return {compute_.get(), device_.processors, scratch_.data(), device_.products};
@@ -39,7 +49,8 @@ void DeviceEngine::forget_graphs() noexcept {
   for (const Known& known : known_) known.executor->forget_graphs();
 }
 
-void DeviceEngine::forget_rehearsals() noexcept {
+void DeviceEngine::forget_rehearsals() {
+  settle();
   for (const Known& known : known_) known.executor->forget_rehearsals();
 }
 
@@ -97,6 +108,7 @@ DeviceExecutor& DeviceEngine::add(Mode mode, int64_t rows, const Program& progra
     throw Error(Code::kInvalidArgument, "[program] has " + std::to_string(program.outputs) +
                                             " outputs: must be at most " + std::to_string(most) + " in this mode");
   }
+  settle();
   const cuda::OnDevice on(kWho, device_.device);
   for (const Arena& arena : program.arenas)
     if (arena.kind == BufferKind::kTemp) reserve(arena);
@@ -116,7 +128,10 @@ DeviceExecutor* DeviceEngine::find(Mode mode, int64_t rows) const noexcept {
   return nullptr;
 }
 
-void DeviceEngine::clear() noexcept { known_.clear(); }
+void DeviceEngine::clear() {
+  settle();
+  known_.clear();
+}
 
 void DeviceEngine::set_arenas(Arenas arenas) {
   clear();

@@ -38,8 +38,12 @@ ChunkOptions DeviceEngine::chunk_options() const noexcept {
   return options;
 }
 
-// Orders the engine's streams behind the caller's, and gives the device the numbers of a run.
-void DeviceEngine::begin(const ChunkOptions& options, const Totals& totals, void* caller) {
+void DeviceEngine::require_known() const {
+  if (!lost_.empty()) throw Error(Code::kUnavailable, lost_);
+}
+
+// Orders the engine's streams behind the caller's; that of the copies only if it must be.
+void DeviceEngine::order_behind(void* caller, bool copies) {
   int code = 0;
   if (cuda::is_capturing(caller, &code)) {
     throw Error(
@@ -49,11 +53,18 @@ void DeviceEngine::begin(const ChunkOptions& options, const Totals& totals, void
   }
   check(code);
   check(cuda::record(entry_, caller));
-  if (!planted(Plant::kNoEntryWait)) {
-    check(cuda::wait(compute_.get(), entry_));
-    check(cuda::wait(copies_.get(), entry_));
-  }
+  if (planted(Plant::kNoEntryWait)) return;
+  check(cuda::wait(compute_.get(), entry_));
+  if (copies) check(cuda::wait(copies_.get(), entry_));
+}
+
+// Begins a run, and gives the device its numbers.
+void DeviceEngine::begin(const ChunkOptions& options, const Totals& totals, StepLoss* losses, void* caller) {
+  order_behind(caller, true);
+  run_steps_ = laps_read_ = 0;
+  lap_seconds_ = 0;
   DeviceLedger given;
+  given.losses = losses;
   given.seed = options.seed;
   given.train = options.train, given.check_finite = options.check_finite, given.need_weight = options.need_weight;
   given.state = state_;
@@ -68,7 +79,10 @@ void DeviceEngine::collect(Totals* totals, ChunkResult* result, bool train) {
   check(cuda::wait(compute_.get(), entry_));
   check(cuda::copy(cuda::Way::kToHost, report_.get(), ledger_memory_.data(), sizeof(DeviceLedger), compute_.get()));
   check(cuda::record(reported_, compute_.get()));
-  if (!planted(Plant::kReportReadTooEarly)) wait_for(reported_);
+  if (!planted(Plant::kReportReadTooEarly)) {
+    wait_for(reported_);
+    read_laps(run_steps_);
+  }
   DeviceLedger found;
   std::memcpy(&found, report_.get(), sizeof found);
   if (train) state_ = found.state;
@@ -89,13 +103,11 @@ void DeviceEngine::end(void* caller) {
 // What a chunk, a flush and a prediction share. `body` queues steps; it may throw between two steps.
 template <class Body>
 ChunkResult DeviceEngine::run(const ChunkOptions& options, Totals* totals, void* caller, Body&& body) {
-  if (!lost_.empty()) throw Error(Code::kUnavailable, lost_);
   const cuda::OnDevice on(kWho, device_.device);
-  const Clock::time_point start = Clock::now();
   const double data_before = totals->data_seconds, compute_before = totals->compute_seconds;
   double data_seconds = 0;
   ChunkResult result;
-  begin(options, *totals, caller);
+  begin(options, *totals, nullptr, caller);
   try {
     body(&result, &data_seconds);
   } catch (const Error& error) {
@@ -122,22 +134,30 @@ ChunkResult DeviceEngine::run(const ChunkOptions& options, Totals* totals, void*
   }
   end(caller);
   totals->data_seconds = data_before + data_seconds;
-  totals->compute_seconds = compute_before + Seconds(Clock::now() - start).count() - data_seconds;
+  totals->compute_seconds = compute_before + lap_seconds_;
   return result;
 }
 
-// Keeps the host from queueing more than kMostAheadSeconds of work. Without this, two slots and their copies allow four
-// steps ahead.
-void DeviceEngine::keep_near(int64_t step, Clock::time_point start) {
-  const int64_t done = step - 2 * kSlots + 1;
-  if (done < 1) return;
-  const double each = Seconds(Clock::now() - start).count() / static_cast<double>(done);
-  if (each * 2 * kSlots <= kMostAheadSeconds) return;
-  const int64_t back = each * kSlots <= kMostAheadSeconds ? kSlots : 1;
-  wait_for(slots_[(step - back) % kSlots].consumed);
+// Adds up the times of the run's first `done` steps, which are done.
+void DeviceEngine::read_laps(int64_t done) {
+  for (; laps_read_ < done; ++laps_read_) {
+    const Lap& each = lap(laps_read_);
+    check(cuda::elapsed(each.began, each.ended, &last_lap_));
+    each.executor->set_seconds(last_lap_);
+    lap_seconds_ += last_lap_;
+  }
 }
 
-bool is_on_device(const BatchSource* source) noexcept { return dynamic_cast<const DeviceFields*>(source) != nullptr; }
+// Keeps the host from queueing more than kMostAheadSeconds of work. Without this, two slots and their copies allow four
+// steps ahead. A program of which no step is known to be done may take any time.
+void DeviceEngine::keep_near(const DeviceExecutor& executor) {
+  const double each = std::max(executor.seconds(), last_lap_);
+  if (executor.seconds() >= 0 && each * kLaps <= kMostAheadSeconds) return;
+  const int64_t back = executor.seconds() >= 0 && each * kSlots <= kMostAheadSeconds ? kSlots : 1;
+  if (run_steps_ < back) return;
+  wait_for(lap(run_steps_ - back).ended);
+  read_laps(run_steps_ - back + 1);
+}
 
 // Writes a batch into the pinned half of a slot; of one that lies on the device, only the numbers about it.
 void DeviceEngine::fill(const Batch& batch, BatchSource* source, const DeviceExecutor& executor, const Slot& slot) {
@@ -159,9 +179,12 @@ void DeviceEngine::fill(const Batch& batch, BatchSource* source, const DeviceExe
   }
 }
 
+// With `result_bytes`, the output comes back into the slot.
 void DeviceEngine::queue_step(DeviceExecutor& executor, const Slot& slot, uint8_t moment, StepKind kind,
-                              const Batch* on_device) {
-  if (!planted(Plant::kSlotReused)) check(cuda::wait(copies_.get(), slot.consumed));
+                              const Batch* on_device, size_t result_bytes) {
+  if (run_steps_ >= kSlots && !planted(Plant::kSlotReused)) {
+    check(cuda::wait(copies_.get(), lap(run_steps_ - kSlots).ended));
+  }
   const SlotLayout& layout = executor.layout();
   const bool own = on_device == nullptr || layout.fields.empty();
   const size_t bytes = own ? layout.input_bytes : layout.fields[0];
@@ -176,30 +199,31 @@ void DeviceEngine::queue_step(DeviceExecutor& executor, const Slot& slot, uint8_
     const int code = cuda::wait(compute_.get(), slot.copied);
     if (!planted(Plant::kErrorSwallowed)) check(code);
   }
+  Lap& now = lap(run_steps_);
+  now.executor = &executor;
+  check(cuda::record(now.began, compute_.get()));
   if (device_.graphs) {
     executor.launch(slot.device, moment, kind, queue());
   } else {
     executor.queue(slot.device, moment, kind, queue());
   }
+  if (result_bytes > 0) {
+    check(cuda::copy(cuda::Way::kToHost, slot.host + layout.output, slot.device + layout.output, result_bytes,
+                     compute_.get()));
+  }
+  check(cuda::record(now.ended, compute_.get()));
+  ++run_steps_;
 }
-
-namespace {
-
-void set_rates(std::byte* slot, const SlotLayout& layout, const double* rates, int64_t count) noexcept {
-  reinterpret_cast<StepHeader*>(slot)->rate_count = count;
-  if (count > 0) std::memcpy(slot + layout.rates, rates, static_cast<size_t>(count) * sizeof(double));
-}
-
-}  // namespace
 
 ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& options, Totals* totals, void* caller) {
+  settle();
+  require_known();
   if (train) {
     const cuda::OnDevice on(kWho, device_.device);
     grow_rates(options.rate_columns);
   }
   return run(options, totals, caller, [&](ChunkResult* result, double* data_seconds) {
     int64_t steps = 0, updates = 0, pending = state_.pending;
-    const Clock::time_point start = Clock::now();
     const auto ends = [result](ChunkEnd why) { result->end = why; };
     for (;; ++steps) {
       if (options.most_steps >= 0 && steps >= options.most_steps) return ends(ChunkEnd::kSteps);
@@ -215,8 +239,11 @@ ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& opti
       }
       const double waited = Seconds(Clock::now() - now).count();
       Slot& slot = slots_[steps % kSlots];
-      if (!planted(Plant::kRefillBeforeCopy)) wait_for(slot.copied);  // the pinned half is free again
-      keep_near(steps, start);
+      if (!planted(Plant::kRefillBeforeCopy)) {
+        wait_for(slot.copied);  // the pinned half is free again
+        read_laps(steps - kLaps + 1);
+      }
+      keep_near(*executor);
       const Clock::time_point filling = Clock::now();
       const Batch batch = feed.waiting;
       feed.has_waiting = false;
@@ -226,9 +253,8 @@ ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& opti
       const bool last = pending + 1 >= options.accumulate;
       const uint8_t moment = train ? moment_of(pending == 0, last) : moment_of(true, true);
       const double* const rates = train ? options.rates + updates * options.rate_columns : nullptr;
-      set_rates(slot.host, executor->layout(), rates, train ? options.rate_columns : 0);
+      executor->layout().set_rates(slot.host, rates, train ? options.rate_columns : 0);
       queue_step(*executor, slot, moment, StepKind::kBatch, is_on_device(feed.source) ? &batch : nullptr);
-      check(cuda::record(slot.consumed, compute_.get()));
       pending = last ? 0 : pending + 1;
       updates += last;
     }
@@ -236,6 +262,8 @@ ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& opti
 }
 
 ChunkResult DeviceEngine::flush(bool weighted, int64_t rows, const ChunkOptions& options, void* caller) {
+  settle();
+  require_known();
   if (state_.pending == 0 || options.rate_count < 1) return {};
   DeviceExecutor* const executor = find(mode_of(true, weighted), rows);
   if (executor == nullptr) throw Error(Code::kInternal, "[step] there is no program for the gradients that wait");
@@ -248,20 +276,21 @@ ChunkResult DeviceEngine::flush(bool weighted, int64_t rows, const ChunkOptions&
     Slot& slot = slots_[0];
     wait_for(slot.copied);
     *reinterpret_cast<StepHeader*>(slot.host) = StepHeader{};
-    set_rates(slot.host, executor->layout(), options.rates, options.rate_columns);
-    queue_step(*executor, slot, static_cast<uint8_t>(When::kLast), StepKind::kFlush);
-    check(cuda::record(slot.consumed, compute_.get()));
+    executor->layout().set_rates(slot.host, options.rates, options.rate_columns);
+    queue_step(*executor, slot, static_cast<uint8_t>(When::kLast), StepKind::kFlush, nullptr);
   });
 }
 
 // Copies the output of an earlier batch, which has come into the pinned half of the slot, to its place.
-void DeviceEngine::deliver(Slot* slot) {
+void DeviceEngine::deliver(Slot* slot, const cuda::Event& come) {
   if (slot->out == nullptr) return;
-  wait_for(slot->consumed);
+  wait_for(come);
   std::memcpy(std::exchange(slot->out, nullptr), slot->from, slot->out_bytes);
 }
 
 ChunkResult DeviceEngine::predict(Feed& feed, std::byte* out, int64_t row_bytes, void* caller) {
+  settle();
+  require_known();
   ChunkOptions options = chunk_options();
   options.train = false;
   Totals totals;
@@ -285,21 +314,20 @@ ChunkResult DeviceEngine::predict(Feed& feed, std::byte* out, int64_t row_bytes,
         break;
       }
       Slot& slot = slots_[steps % kSlots];
-      deliver(&slot);
+      deliver(&slot, lap(std::max<int64_t>(steps - kSlots, 0)).ended);
       wait_for(slot.copied);
+      read_laps(steps - kSlots + 1);
       fill(batch, feed.source, *executor, slot);
       feed.has_waiting = false;
       feed.source->release(batch);
-      set_rates(slot.host, executor->layout(), nullptr, 0);
-      queue_step(*executor, slot, moment_of(true, true), StepKind::kBatch,
-                 is_on_device(feed.source) ? &batch : nullptr);
+      executor->layout().set_rates(slot.host, nullptr, 0);
+      const auto bytes = static_cast<size_t>(batch.rows * row_bytes);
+      queue_step(*executor, slot, moment_of(true, true), StepKind::kBatch, is_on_device(feed.source) ? &batch : nullptr,
+                 bytes);
       slot.from = slot.host + executor->layout().output;
-      slot.out = out + batch.position * row_bytes, slot.out_bytes = static_cast<size_t>(batch.rows * row_bytes);
-      check(cuda::copy(cuda::Way::kToHost, slot.host + executor->layout().output,
-                       slot.device + executor->layout().output, slot.out_bytes, compute_.get()));
-      check(cuda::record(slot.consumed, compute_.get()));
+      slot.out = out + batch.position * row_bytes, slot.out_bytes = bytes;
     }
-    for (Slot& slot : slots_) deliver(&slot);
+    for (Slot& slot : slots_) deliver(&slot, lap(std::max<int64_t>(run_steps_ - 1, 0)).ended);
   });
 }
 

@@ -59,6 +59,11 @@ SlotPlaces SlotLayout::places(const std::byte* slot) const noexcept {
           reinterpret_cast<const int64_t*>(slot + samples)};
 }
 
+void SlotLayout::set_rates(std::byte* slot, const double* given, int64_t count) const noexcept {
+  reinterpret_cast<StepHeader*>(slot)->rate_count = count;
+  if (count > 0) std::memcpy(slot + rates, given, static_cast<size_t>(count) * sizeof(double));
+}
+
 DeviceExecutor::DeviceExecutor(const Program& program, int64_t rows, const SlotLayout& layout, const Arenas& arenas,
                                DeviceLedger* ledger, std::byte* slot, int device, const CudaQueue& queue)
     : rows_(rows), layout_(layout), ledger_(ledger) {

@@ -27,6 +27,7 @@ struct SlotLayout {
 
   void arrange(int64_t most_rates) noexcept;  // makes room for so many learning rates
   SlotPlaces places(const std::byte* slot) const noexcept;
+  void set_rates(std::byte* slot, const double* given, int64_t count) const noexcept;  // in a slot of the host
 
   static constexpr size_t kAlignment = 256;
   int64_t rows = 0;
@@ -52,6 +53,9 @@ class DeviceExecutor {
   size_t size() const noexcept { return code_.size(); }  // instructions
   size_t scratch_bytes() const noexcept { return scratch_bytes_; }
   size_t graphs() const noexcept { return graphs_.size(); }
+  // How long the device took for the last step of this program that is known to be done; negative: none is.
+  double seconds() const noexcept { return seconds_; }
+  void set_seconds(double seconds) noexcept { seconds_ = seconds; }
 
   // Sets the addresses of temps after their arena has moved, and forgets the graphs.
   void place_temps(const std::string& name, std::byte* memory);
@@ -94,6 +98,7 @@ class DeviceExecutor {
   SlotLayout layout_;
   DeviceLedger* ledger_;
   size_t scratch_bytes_ = 0;
+  double seconds_ = -1;
   std::vector<Code> code_;
   std::vector<Tensor> tensors_;
   std::vector<AttributeValue> attributes_;

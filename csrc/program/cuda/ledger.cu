@@ -49,6 +49,10 @@ __global__ void end_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows, 
     totals.loss_weight += step.loss_weight;
     totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
     totals.correct += step.correct;
+    if (ledger->losses != nullptr) {
+      const int64_t number = totals.steps - 1;
+      ledger->losses[number % DeviceLedger::kLosses] = {number, totals.last_loss};
+    }
     if (!ledger->train) return;
     if (state.pending == 0) state.before_group = state.sums;
     state.sums.loss_sum += step.loss_sum;

@@ -22,11 +22,20 @@ struct StepHeader {
   bool has_samples = false;
 };
 
+// The loss of a step whose loss the host reads while later steps run. It lies in pinned memory of the host.
+struct StepLoss {
+  int64_t number = -1;  // of a step since the run's begin; the step has ended well if it is here
+  double loss = 0;
+};
+
 struct DeviceLedger {
+  static constexpr int64_t kLosses = 8;  // the host must read a loss before as many steps have followed
+
   StepRecord record;
   // The host sets these before a run.
   uint64_t seed = 0;
   bool train = true, check_finite = true, need_weight = false;
+  StepLoss* losses = nullptr;  // kLosses of them, or null: the host reads none before the run's end
   // Both kernels read and write these.
   TrainState state;
   Totals totals;

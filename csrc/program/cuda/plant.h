@@ -18,6 +18,9 @@ enum class Plant {
   kRehearsalActs,       // the run before a capture changes the parameters
   kErrorSwallowed,      // the engine does not look at what a wait returned
   kReportReadTooEarly,  // the host reads the report before it has come
+  kNoExitWait,          // the caller's stream does not wait for a step that has returned
+  kLossSlotReused,      // a later step overwrites a loss that the host has not read
+  kFaultHeardTooLate,   // the host does not look how earlier steps have ended
 };
 
 using cuda::planted;

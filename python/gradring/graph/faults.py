@@ -67,6 +67,8 @@ def fault_error(
     if result["fault"] == "label":
         sample = result["sample"]
         classes = next((i.limit() for plan in plans for i in plan.instructions if i.is_loss), None)
+        if y is not None and target == "int64" and classes is not None and 0 <= y < classes:
+            y = None  # the caller has changed it since
         what = loss.bad_target(y, target, classes)
         return ValueError(f"[{loss.kind}] batch {batch}, row {result['row']} (sample {sample}): {what}{unchanged}")
     because = f", because {culprit} (correct such samples or leave them out)" if culprit else ""

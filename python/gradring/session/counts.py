@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradring import devices
+from gradring.session.ahead import Ahead
 from gradring.session.base import BaseSession
 from gradring.session.measured import EpochSums
 
@@ -14,6 +16,18 @@ class CountedSession(BaseSession):
     """A session whose native engine counts what training does."""
 
     _native: Any
+    device: str
+    _tunes: bool
+    _recorded: bool  # the algorithms of products belong into checkpoints
+    _ahead: Ahead | None = None  # steps on a CUDA device, which return before it is done
+
+    def settle(self) -> None:
+        if self._ahead is not None:
+            self._ahead.settle()
+
+    def _drop_steps(self) -> None:
+        if self._ahead is not None:
+            self._ahead.drop()
 
     @property
     def threads(self) -> int:
@@ -88,3 +102,22 @@ class CountedSession(BaseSession):
         """Seconds in training so far by phase: data (waiting and gathering), compute, update."""
         totals = self._native.totals()
         return {key: totals[f"{key}_seconds"] for key in ("data", "compute", "reduction", "update")}
+
+    # The algorithms of matrix products on a device
+
+    def algorithms(self) -> str:
+        return self._native.algorithms() if self._recorded else ""
+
+    def reads_algorithms(self, text: str) -> bool:
+        return self.device == devices.CPU or bool(self._native.reads_algorithms(text))
+
+    def take_algorithms(self, text: str) -> bool:
+        if self.device == devices.CPU:
+            return True
+        taken = self._native.restore_algorithms(text) if text else None
+        if taken is True:
+            self._recorded = True
+        elif self._recorded and not self._tunes:  # an earlier record says nothing about this training
+            self._native.forget_algorithms()
+            self._recorded = False
+        return taken is not False

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gradring.loader import Loader, Stream, as_source
 from gradring.session.batch import WEIGHT
 
-__all__ = ["Mean", "batches_of", "fields_in", "length_of", "named_source", "order_of", "require_batches"]
+__all__ = ["Mean", "batches_of", "fields_in", "given_fields", "length_of", "named_source", "order_of", "require_batches"]
 
 
 class Mean:
@@ -111,3 +112,30 @@ def require_names(caller: str, what: str, found: Sequence[Any], names: Sequence[
 def _listed(names: Sequence[str]) -> str:
     *rest, last = map(repr, names)
     return f"{', '.join(rest)} and {last}"
+
+
+def step(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> dict[str, ArrayLike]:
+    """Its signature names the arguments of ``Session.step``, so that Python's own errors for wrong arguments fit."""
+    return {"x": x, "y": y} if weight is None else {"x": x, "y": y, WEIGHT: weight}
+
+
+def given_fields(names: tuple[str, ...], given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The fields of these names that ``step`` was given, by position, by name or in a dict."""
+    if len(given) == 1 and not named and isinstance(given[0], Mapping):
+        return given_fields(names, (), dict(given[0]))
+    batch = given[0] if len(given) == 1 and not named else None
+    if isinstance(batch, np.ndarray) and batch.dtype.names is not None:  # records, whose fields have names
+        return given_fields(names, (), {name: batch[name] for name in batch.dtype.names})
+    if isinstance(batch, (tuple, list)) and batch and all(hasattr(part, "shape") for part in batch):
+        fields = ", ".join(names)
+        raise TypeError(f"[Trainer.step] the fields of a batch come one by one: step({fields}), or step(*batch)")
+    if names == ("x", "y"):
+        return step(*given, **named)
+    every = (*names, WEIGHT)
+    taken = every[: len(given)]
+    missing = [name for name in names[len(given) :] if name not in named]
+    unknown = [name for name in named if name not in every or name in taken]
+    if len(given) > len(every) or missing or unknown:
+        got = f"{len(given)} by position" + (f" and {', '.join(map(repr, named))}" if named else "")
+        raise TypeError(f"step() takes ({', '.join(names)}), got {got}")
+    return {**dict(zip(taken, given, strict=True)), **named}

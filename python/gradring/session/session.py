@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core, devices
-from gradring.errors import GradringError, NotBuilt
+from gradring.errors import GradringError, NonFinite, NotBuilt
 from gradring.loader import Loader
 from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
+from gradring.session.ahead import Ahead, Step
 from gradring.session.base import REPORT_SECONDS, Progress
-from gradring.session.batch import WEIGHT, Bound, Fields, check_target
+from gradring.session.batch import Bound, Fields, check_target
 from gradring.session.class_weights import labels_of
 from gradring.session.culprits import of_a_batch, rows_of
-from gradring.session.data import batches_of, fields_in, named_source, order_of, require_batches
+from gradring.session.data import batches_of, fields_in, given_fields, named_source, order_of, require_batches
 from gradring.session.measured import Measured
 from gradring.session.peers import Peers
 from gradring.session.rates import AHEAD
@@ -31,11 +32,6 @@ from gradring.session.whole_epochs import WholeEpochs
 __all__ = ["Session"]
 
 Array = NDArray[Any]
-
-
-def step(x: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> dict[str, ArrayLike]:
-    """Its signature names the arguments of ``Session.step``, so that Python's own errors for wrong arguments fit."""
-    return {"x": x, "y": y} if weight is None else {"x": x, "y": y, WEIGHT: weight}
 
 
 class Session(SessionState):
@@ -64,7 +60,8 @@ class Session(SessionState):
 
     step: Callable[..., float]
     """``step(x, y, weight=None) -> loss``: one batch; fields by position, by name, or in a dict. The loss is that of the
-    parameters before the update; with weights it is the sum of the weighted losses over the sum of the weights."""
+    parameters before the update; with weights it is the sum of the weighted losses over the sum of the weights. On a CUDA
+    device it is a ``gr.cuda.Number``, which waits for the device when it is read."""
 
     def __init__(self, model: Layer, *, metrics: Metrics | Sequence[Any] = ("accuracy",), **options: Any) -> None:
         super().__init__(model, **options)
@@ -79,10 +76,12 @@ class Session(SessionState):
             ended = self._step_slowly if self.peers is None else self._end_step
             self.step, self._fast = _core.make_step_fast_path(self._native, self._step_slowly, others, ended)
         else:
+            self._ahead = Ahead(self._native, self._error_of, self._no_step)
             self.step, self._fast = self._step_slowly, None
         self._expect_rates()
 
     def set_optimizer(self, optimizer: Any) -> None:
+        self.settle()
         super().set_optimizer(optimizer)
         self._expect_rates()
 
@@ -101,28 +100,9 @@ class Session(SessionState):
         if self._fast is not None and len(self.names) == 2:  # -1 matches no array, so no call takes the fast path
             _core.set_expected_shapes(self._fast, self.dtype, [-1], self.dtype, [-1])
 
-    def _given(self, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """The fields that ``step`` was given, by position, by name or in a dict."""
-        if len(given) == 1 and not named and isinstance(given[0], Mapping):
-            return self._given((), dict(given[0]))
-        batch = given[0] if len(given) == 1 and not named else None
-        if isinstance(batch, np.ndarray) and batch.dtype.names is not None:  # records, whose fields have names
-            return self._given((), {name: batch[name] for name in batch.dtype.names})
-        if isinstance(batch, (tuple, list)) and batch and all(hasattr(part, "shape") for part in batch):
-            fields = ", ".join(self.names)
-            raise TypeError(f"[Trainer.step] the fields of a batch come one by one: step({fields}), or step(*batch)")
-        if self.names == ("x", "y"):
-            return step(*given, **named)
-        every = (*self.names, WEIGHT)
-        taken = every[: len(given)]
-        missing = [name for name in self.names[len(given) :] if name not in named]
-        unknown = [name for name in named if name not in every or name in taken]
-        if len(given) > len(every) or missing or unknown:
-            got = f"{len(given)} by position" + (f" and {', '.join(map(repr, named))}" if named else "")
-            raise TypeError(f"step() takes ({', '.join(self.names)}), got {got}")
-        return {**dict(zip(taken, given, strict=True)), **named}
-
-    def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> float:
+    def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> Any:
+        if self._ahead is not None:
+            self._ahead.listen()
         if self.peers is None or self.fitting:
             return self._step_anew(*given, **named)
         self.peers.agreed = False
@@ -132,9 +112,9 @@ class Session(SessionState):
             self.leave(error)
             raise
 
-    def _step_anew(self, *given: ArrayLike, **named: ArrayLike) -> float:
+    def _step_anew(self, *given: ArrayLike, **named: ArrayLike) -> Any:
         """A step that checks, converts, plans and explains errors. It sets what the fast path accepts the next time."""
-        fields = self._given(given, named)
+        fields = given_fields(self.names, given, named)
         self._require_settled()
         self._require_own_store()
         self._programs.store.whole.trained = True
@@ -154,14 +134,17 @@ class Session(SessionState):
             _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, weights)
         if self._fast is not None and self.rates.constant is None:
             _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
+        if self._ahead is not None:
+            plan = self._programs.plans.get(("train" if bound.weight is None else "train weighted", rows))
+            rates = self.rates.next(self._ahead.updates, 1)
+            return self._ahead.queue(feed, rates, bound, self._batch, self._many, plan)
         rates = self.rates.next(self.step_count, 1)
         result, part = self._programs.train(feed, rates, 1, 0.0, bound.weight is not None)
         if result["fault"]:
             self._fail_step(result, bound)
         if not part["steps"]:
             raise self._no_step(result)
-        loss: float = part["last_loss"]
-        return loss
+        return part["last_loss"]
 
     def _whole_rows(self, own: int) -> int:
         """With shards, the rows of a batch of all ranks, of which this one has ``own``; 0 without shards."""
@@ -172,13 +155,26 @@ class Session(SessionState):
         culprits = rows_of(bound, {**result, "position": 0, "rows": len(bound)}, {})
         self._fail(result, of_a_batch(culprits) if self._many else culprits, self._batch)
 
+    def _error_of(self, step: Step, result: Mapping[str, Any]) -> Exception:
+        """The error for a fault in a step that has returned before."""
+        culprits = None if step.bound is None else rows_of(step.bound, {**result, "position": 0, "rows": len(step.bound)}, {})
+        if culprits is not None and step.many:
+            culprits = of_a_batch(culprits)
+        number, plans = self.step_count + 1, [step.plan] if step.plan else []
+        try:
+            self._fail(result, culprits, step.batch, plans=plans)
+        except NonFinite as error:  # names the step
+            return error.with_traceback(None)
+        except ValueError as error:
+            return type(error)(f"{error}, which is that of step {number}")
+
     def _end_step(self, *fields: ArrayLike) -> NoReturn:
         """Raise what has ended a step that all ranks have taken by the fast path: a rank, a fault, or a signal."""
         assert self.peers is not None
         try:
             result = self.peers.end_of_step()
             if result["fault"]:
-                self._fail_step(result, self._bind(self._given(fields, {}), weightless=True))
+                self._fail_step(result, self._bind(given_fields(self.names, fields, {}), weightless=True))
             raise self._no_step(result)
         except BaseException as error:
             if not self.fitting:
@@ -212,6 +208,7 @@ class Session(SessionState):
         to which each batch is added before its step. ``begun`` says that ``begin`` has been called for this epoch. What ends an
         epoch early leaves the gradients of an incomplete group waiting.
         """
+        self.settle()
         self._require_own_store()
         self._programs.store.whole.trained = True
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
@@ -315,6 +312,7 @@ class Session(SessionState):
         """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout
         or updates. Errors count batches from ``first_batch``. ``sums`` has the totals of earlier batches, to which
         these are added, and ``predicted`` gets the batches."""
+        self.settle()
         self._require_own_store()
         many = sums is not None
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size, weightless=many)
@@ -588,6 +586,8 @@ class Session(SessionState):
         """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of
         them."""
         self._require_own_store()
+        if self._ahead is not None:
+            self._native.order_behind_steps()
         names = self.names[:-1]
         if len(names) == 1:
             return self._forward(x, batch_size=batch_size, called=called)

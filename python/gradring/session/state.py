@@ -171,7 +171,7 @@ class SessionState(CountedSession):
             tune=tune,
         )
         self._tunes = tune
-        self._recorded = tune and self.device != devices.CPU  # the algorithms of products belong into checkpoints
+        self._recorded = tune and self.device != devices.CPU
         self._native = self._programs.native
         self._forward = Forward(model, store, self.threads, self.operands)
         self.params, self.buffers = store.arrays, store.buffers
@@ -232,6 +232,7 @@ class SessionState(CountedSession):
         return {"step": self.step_count, "draw": self.draw_count, "fresh": self.fresh}
 
     def restore(self, counters: Mapping[str, int]) -> None:
+        self._drop_steps()
         self.forget()
         self.step_count, self.draw_count = counters["step"], counters["draw"]
         self.fresh, self.seed = counters["fresh"], counters["seed"]
@@ -239,29 +240,13 @@ class SessionState(CountedSession):
             self._meetings.mend()
 
     def require_whole(self) -> None:
+        self.settle()
         if self.divides and self._meetings.torn:
             who = "replicas" if self.peers is None else "ranks"
             raise GradringError(
                 f"[Trainer] the parameters are torn: some {who} have applied an update and others have not, so they "
                 "are neither trained nor saved; load a checkpoint, or reset the trainer"
             )
-
-    def algorithms(self) -> str:
-        return self._native.algorithms() if self._recorded else ""
-
-    def reads_algorithms(self, text: str) -> bool:
-        return self.device == devices.CPU or bool(self._native.reads_algorithms(text))
-
-    def take_algorithms(self, text: str) -> bool:
-        if self.device == devices.CPU:
-            return True
-        taken = self._native.restore_algorithms(text) if text else None
-        if taken is True:
-            self._recorded = True
-        elif self._recorded and not self._tunes:  # an earlier record says nothing about this training
-            self._native.forget_algorithms()
-            self._recorded = False
-        return taken is not False
 
     @property
     def _meetings(self) -> Any:
@@ -504,6 +489,7 @@ class SessionState(CountedSession):
 
     def flush(self) -> None:
         """Update with the gradients of accumulated batches that still wait for the rest of their group, if any do."""
+        self.settle()
         if not self._native.pending:
             return
         if not self._last_rows:
@@ -555,8 +541,16 @@ class SessionState(CountedSession):
         )
         return with_products(graph, self.products)
 
-    def _fail(self, result: Mapping[str, Any], rows: Rows | None, batch: int, *, training: bool = True) -> NoReturn:
-        """Raise the error for a fault in a batch of these ``rows``."""
+    def _fail(
+        self,
+        result: Mapping[str, Any],
+        rows: Rows | None,
+        batch: int,
+        *,
+        training: bool = True,
+        plans: Sequence[Plan] = (),
+    ) -> NoReturn:
+        """Raise the error for a fault in a batch of these ``rows``, of a program of ``plans``; none: of any of now."""
         if result["fault"] == "callback":
             if training:
                 self.forget()  # it may have failed when a part of the group's gradients was added to
@@ -568,7 +562,7 @@ class SessionState(CountedSession):
         if result["fault"] == "gradient" or (training and self.divides):
             # The sums of micro-batches contain the infinite gradient, or those of the replicas that had no fault.
             self.forget()
-        plans = self._programs.plans.values()
+        plans = plans or list(self._programs.plans.values())
         updates = self.step_count if training else None
         y, culprit = None, ""
         if rows is not None:
