@@ -162,8 +162,12 @@ class FitRun:
         if error is not None:
             _tell(error, failed)
         elif failed:
-            _tell(failed[0], failed[1:])
-            raise failed[0]
+            error = failed.pop(0)
+            _tell(error, failed)
+            try:
+                raise error
+            finally:
+                del error  # or its traceback would keep the frames alive, and what they hold
 
     def _heard(self) -> bool:
         """Whether a report calls a callback, or lets another thread in."""
@@ -338,17 +342,22 @@ def _each(listeners: Iterable[Any], call: Callable[[Any], object]) -> list[Excep
             failed.append(error)
         except BaseException as error:
             ended = ended or error
-    if ended is not None:
-        raise ended
+    try:
+        if ended is not None:
+            raise ended
+    finally:
+        del ended
     return failed
 
 
-def _tell(error: BaseException, failed: Iterable[Exception]) -> None:
-    """Report further exceptions: as notes of the first one, where Python has notes, and in the log."""
+def _tell(error: BaseException, failed: list[Exception]) -> None:
+    """Report further exceptions: as notes of the first one, where Python has notes, and in the log. The list is empty then:
+    it would keep their tracebacks alive, and those the frames, and what they hold."""
     for other in failed:
         _LOG.error("at the end of fit, a callback raised %s: %s", type(other).__name__, other, exc_info=other)
         if hasattr(error, "add_note"):
             error.add_note(f"[Trainer.fit] at the end, a callback raised {type(other).__name__}: {other}")
+    failed.clear()
 
 
 def newest_checkpoint(listeners: Iterable[Callback]) -> str | None:

@@ -224,7 +224,7 @@ class Trainer(Settled):
         common = options.seed
         if self._session.peers is not None:
             common = getattr(self._session, "seed", common)  # that of rank 0
-        self._state = TrainingState(self._session, optimizer, common)
+        self._state = TrainingState(self._session, common)
         self._lock = threading.RLock()
         self._gate, self._clock = Gate(), Clock()
 
@@ -267,7 +267,6 @@ class Trainer(Settled):
                 if peers is not None and not peers.apart:
                     peers.agree(facts_of_optimizer(optimizer), Purpose.OPTIMIZER)
                 self._session.set_optimizer(optimizer)
-            self._state.optimizer = optimizer
 
     @property
     def frozen(self) -> tuple[str, ...]:

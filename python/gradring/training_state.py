@@ -49,7 +49,6 @@ class TrainingState:
     """
 
     session: BaseSession
-    optimizer: Optimizer
     seed: int
     epoch: int = 0
     place: tuple[int, Measured | None] = (0, None)
@@ -58,6 +57,11 @@ class TrainingState:
     history: History = field(default_factory=History)
     callbacks: tuple[Callback, ...] = ()  # the callbacks of the current run of fit
     callback_states: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer of the next step."""
+        return self.session.optimizer
 
     def complete(self, row: Mapping[str, float]) -> None:
         """Count an epoch, whose row the history gets."""

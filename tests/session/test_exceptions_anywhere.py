@@ -120,3 +120,53 @@ def test_predictions_after_an_interrupted_one_are_right():
                 traced(Raises(files, line, times), call)
             np.testing.assert_array_equal(fresh(many), expected[: len(many)], err_msg=str(line))
             np.testing.assert_array_equal(fresh(x), expected, err_msg=str(line))
+
+
+def test_another_optimizer_is_taken_whole_or_not_at_all():
+    x, y = arrays()
+    optimizers = [gr.optim.SGD(0.1, momentum=0.9), gr.optim.SGD(0.1), gr.optim.Adam(gr.optim.schedule.cosine(0.1, 9))]
+    files = ["session/state.py", "session/session.py", "session/arenas.py", "session/rates.py", "session/programs.py"]
+    for optimizer in optimizers:
+        wholes = []
+        for taken in (False, True):
+            trainer = trainer_of()
+            trainer.step(x, y)
+            if taken:
+                trainer.optimizer = optimizer
+            trainer.step(x, y)
+            wholes.append(trainer.state_dict())
+        counts, trainer = Raises(files), trainer_of()
+        trainer.step(x, y)
+        traced(counts, lambda trainer=trainer, optimizer=optimizer: setattr(trainer, "optimizer", optimizer))
+        assert len(counts.reached) > 20
+        for line in counts.reached:
+            trainer = trainer_of()
+            trainer.step(x, y)
+            with pytest.raises(Now):
+                traced(Raises(files, line), lambda trainer=trainer: setattr(trainer, "optimizer", optimizer))  # noqa: B023
+            trainer.step(x, y)
+            found = trainer.state_dict()
+            whole = wholes[trainer.optimizer is optimizer]
+            assert found["optimizer"].keys() == whole["optimizer"].keys(), line
+            for kind in ("params", "optimizer"):
+                for name, array in whole[kind].items():
+                    np.testing.assert_array_equal(found[kind][name], array, err_msg=f"{name}, {line}")
+
+
+def test_a_callback_that_an_exception_ends_leaves_the_trainer_usable():
+    """The exception's traceback must not keep what the run has claimed."""
+    x, y = arrays()
+
+    def fit(trainer):
+        stop = gr.callbacks.EarlyStop("val_loss")
+        trainer.fit((x, y), epochs=2, validate=(x, y), callbacks=[stop], verbose=False)
+
+    files = ["gate.py", "callbacks/early_stop.py"]
+    counts = Raises(files)
+    traced(counts, lambda: fit(trainer_of()))
+    for line, times in counts.reached.items():
+        trainer = trainer_of()
+        with contextlib.suppress(Now):
+            traced(Raises(files, line, times), lambda trainer=trainer: fit(trainer))
+        trainer.step(x, y)
+        assert trainer.predict(x).shape == (ROWS, 3), line

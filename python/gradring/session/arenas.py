@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from numpy.typing import NDArray
@@ -58,16 +59,22 @@ class Arenas:
             if gradient_name(parameter) in memory.places  # the parameter is not frozen
         }
 
-    def replace_state(self, memory: Memory, names: Iterable[str], before: Mapping[str, Array]) -> dict[str, Array]:
-        """Make new memory for the optimizer's arrays, with their old values or zeros; returns the views."""
+    def with_state(
+        self, memory: Memory, names: Iterable[str], before: Mapping[str, Array]
+    ) -> tuple[Arenas, dict[str, Array]]:
+        """These arenas, but with other memory for the optimizer's arrays, which have their values of ``before`` or are zero;
+        and the views of that memory."""
+        other = copy(self)
         kept = {name: entry for name, entry in self._blocks.items() if entry[0] != "state"}
-        made = self._reserved([arena for arena in memory.arenas.values() if arena.kind == "state"])
-        self._blocks = {**kept, **made}
-        views = self.states(memory, names)
-        for name, view in views.items():
-            if name in before:
-                view[...] = before[name]
-        return views
+        other._blocks = kept | self._reserved([arena for arena in memory.arenas.values() if arena.kind == "state"])
+        views = other.states(memory, names)
+        for name in views.keys() & before.keys():
+            views[name][...] = before[name]
+        return other, views
+
+    def become(self, other: Arenas) -> None:
+        """Use the memory of other arenas from now on."""
+        self._blocks = other._blocks
 
     def _view(self, memory: Memory, name: str) -> Array:
         place = memory.places[name]

@@ -17,7 +17,7 @@ from gradring.session.peers import Peers
 from gradring.session.rates import Rates
 from gradring.session.whole_epochs import WholeEpochs
 
-__all__ = ["REPORT_SECONDS", "BaseSession", "Progress"]
+__all__ = ["REPORT_SECONDS", "BaseSession", "Progress", "to_the_end"]
 
 REPORT_SECONDS = 0.1
 
@@ -37,6 +37,7 @@ class BaseSession(ABC):
     state: dict[str, NDArray[Any]]
     names: tuple[str, ...] = ("x", "y")  # the names of a batch's fields, the targets last
     _limit: int | None = None  # the most batches of an epoch
+    optimizer: Optimizer
     rates: Rates
     shards: int = 0  # the parts of each batch whose sums are added in a tree, if it has such parts
     class_weights: tuple[float, ...] = ()  # those of "balanced", once labels were counted
@@ -306,3 +307,12 @@ class BaseSession(ABC):
             # Such a step may complete the group that was waiting, or begin one. A group that waits now has then no batch of
             # the epoch.
             self.sums = sums if waited and self.step_count == updates else sums[:4] * 2
+
+
+def to_the_end(change: Callable[[], object]) -> None:
+    """Make a change that may be made twice: once more if an exception, such as one of a signal's handler, interrupts it."""
+    try:
+        change()
+    except BaseException:
+        change()
+        raise

@@ -33,12 +33,11 @@ class Rates:
         """Use the rates of this optimizer from now on. Plateau schedules that the old one also had keep their
         states."""
         old = [(self._optimizer.rates[n], state) for n, state in self._seen.items()]
-        self._optimizer = optimizer
-        self._plateaus = {n: rate for n, rate in enumerate(optimizer.rates) if isinstance(rate, Plateau)}
-        self._seen = {
-            n: next((state for before, state in old if before == rate), PlateauState())
-            for n, rate in self._plateaus.items()
+        plateaus = {n: rate for n, rate in enumerate(optimizer.rates) if isinstance(rate, Plateau)}
+        seen = {
+            n: next((state for before, state in old if before == rate), PlateauState()) for n, rate in plateaus.items()
         }
+        self._optimizer, self._plateaus, self._seen = optimizer, plateaus, seen  # no signal comes between these
         self._constant = not any(callable(rate) for rate in optimizer.rates)
         self._forget()
 

@@ -78,17 +78,13 @@ class Session(SessionState):
         else:
             self._ahead = Ahead(self._native, self._error_of, self._no_step)
             self.step, self._fast = self._step_slowly, None
-        self._expect_rates()
+        self.rates_changed()
 
     def set_optimizer(self, optimizer: Any) -> None:
         self.settle()
         super().set_optimizer(optimizer)
-        self._expect_rates()
 
     def rates_changed(self) -> None:
-        self._expect_rates()
-
-    def _expect_rates(self) -> None:
         constant = self.rates.constant
         if self._fast is not None:
             _core.set_expected_rates(self._fast, np.empty(0) if constant is None else constant, 0, constant is not None)

@@ -33,6 +33,7 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
 from gradring.session.arenas import Arenas
+from gradring.session.base import to_the_end
 from gradring.session.batch import WEIGHT, Bound, bind, check_target
 from gradring.session.class_weights import counted, of_all_ranks
 from gradring.session.counts import CountedSession
@@ -276,19 +277,24 @@ class SessionState(CountedSession):
             require_asynchronous(self.parallel, self.model, self.loss, optimizer, self.accumulate)
         optimizer.assigned(list(self.params), self.frozen)
         goes_on = optimizer.goes_on_from(self.optimizer)
+        arenas, views = None, self.state
         if not goes_on or optimizer.state_names != self.optimizer.state_names:
             ranks = Ranks(0 if self.peers is None else self.peers.rank, self.shards or self.replicas)
             memory = training_memory(self._programs.store.layout, self.dtype, optimizer, self.frozen, ranks)
-            views = self._arenas.replace_state(memory, optimizer.state_names, self.state if goes_on else {})
+            arenas, views = self._arenas.with_state(memory, optimizer.state_names, self.state if goes_on else {})
+
+        def use() -> None:
+            if arenas is not None:
+                self._arenas.become(arenas)
             self._programs.use_state()
             if not goes_on:
                 self._native.fresh = self.step_count
-            self.state.clear()
-            self.state.update(views)
-        else:
-            self._programs.clear()
-        object.__setattr__(self, "optimizer", optimizer)  # other code may only read it
-        self.rates.use(optimizer)
+            self.state = views
+            object.__setattr__(self, "optimizer", optimizer)  # other code may only read it
+            self.rates.use(optimizer)
+            self.rates_changed()
+
+        to_the_end(use)
 
     # Programs
 

@@ -25,7 +25,7 @@ from gradring.ops._eager import attribute_names, by_schema
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
-from gradring.session.base import REPORT_SECONDS, BaseSession, Progress
+from gradring.session.base import REPORT_SECONDS, BaseSession, Progress, to_the_end
 from gradring.session.data import Mean, batches_of, require_batches
 from gradring.session.measured import NO_SUMS, EpochSums
 from gradring.session.rates import Rates
@@ -223,14 +223,16 @@ class UserSession(BaseSession):
     def set_optimizer(self, optimizer: Optimizer) -> None:
         updaters, new = self._updaters(optimizer), self._fresh_state(optimizer)
         goes_on = optimizer.goes_on_from(self.optimizer)
-        if not goes_on:
-            self._fresh = self.step_count
+        fresh = self._fresh if goes_on else self.step_count
         kept = {name: self.state.get(name, array) if goes_on else array for name, array in new.items()}
-        self.state.clear()
-        self.state.update(kept)
-        object.__setattr__(self, "optimizer", optimizer)  # other code may only read it
-        self._updates_of = updaters
-        self.rates.use(optimizer)
+
+        def use() -> None:
+            self._fresh, self.state, self._updates_of = fresh, kept, updaters
+            object.__setattr__(self, "optimizer", optimizer)  # other code may only read it
+            self.rates.use(optimizer)
+            self.rates_changed()
+
+        to_the_end(use)
 
     def rates_changed(self) -> None:
         """Do nothing, because every update reads its own rates."""
