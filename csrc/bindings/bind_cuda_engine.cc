@@ -156,6 +156,14 @@ class Guard {
   DeviceEngine& engine_;
 };
 
+// Keeps a Python object until the last copy dies, on any thread.
+std::shared_ptr<void> kept(py::object object) {
+  return {object.release().ptr(), [](void* held) {
+            if (Py_IsInitialized() == 0) return;
+            with_python([&] { Py_DECREF(static_cast<PyObject*>(held)); });
+          }};
+}
+
 // The stream that a caller gave, or the one on which its thread works. Needs the GIL.
 void* caller_of(const std::optional<uintptr_t>& stream) {
   if (stream) return reinterpret_cast<void*>(*stream);
@@ -168,6 +176,12 @@ void* caller_of(const std::optional<uintptr_t>& stream) {
 void bind_cuda_engine(py::module_& m) {
   py::class_<DeviceArena, std::shared_ptr<DeviceArena>>(m, "DeviceArena", "Zeroed memory of a CUDA device.")
       .def(py::init<int, size_t>(), py::arg("device"), py::arg("bytes"), py::call_guard<py::gil_scoped_release>())
+      .def(py::init([](int device, size_t bytes, uintptr_t address, py::object owner) {
+             return std::make_shared<DeviceArena>(device, bytes, reinterpret_cast<void*>(address),
+                                                  kept(std::move(owner)));
+           }),
+           py::arg("device"), py::arg("bytes"), py::arg("address"), py::arg("owner"),
+           "The same in memory of another allocator, which gets it back when `owner` dies.")
       .def_property_readonly("device", &DeviceArena::device)
       .def_property_readonly("nbytes", &DeviceArena::size)
       .def_property_readonly("address",

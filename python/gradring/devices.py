@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -26,10 +27,26 @@ def number_of(device: str) -> int:
 
 
 def reserve(device: str, size: int) -> Any:
-    """An arena of ``size`` zero bytes on this device. Raises ``MemoryError`` with the bytes that are wanted."""
+    """An arena of ``size`` zero bytes on this device, from CuPy's pool where CuPy is in use. Raises ``MemoryError`` with the
+    bytes that are wanted."""
     if device == CPU:
         return _core.SharedArena(size)
-    return import_module("gradring._cuda").DeviceArena(number_of(device), size)
+    number, arena = number_of(device), import_module("gradring._cuda").DeviceArena
+    cupy: Any = getattr(sys.modules.get("cupy"), "cuda", None)
+    if hasattr(cupy, "alloc"):
+        try:
+            # Blocks of CuPy's pool belong to the stream that is current now.
+            with cupy.Device(number), cupy.ExternalStream(_own_stream(number).handle):
+                block = cupy.alloc(max(size, 1))
+            return arena(number, size, int(block.ptr), block)
+        except MemoryError:  # the next line says how many bytes are wanted and free
+            pass
+    return arena(number, size)
+
+
+@functools.cache
+def _own_stream(device: int) -> Any:
+    return import_module("gradring.cuda").Stream(device)
 
 
 @functools.cache
