@@ -15,7 +15,9 @@ namespace gradring {
 
 namespace {
 
-constexpr const char* kNoWords = "[split] no shared memory for the new group's words";
+constexpr const char* kNoWords =
+    "[split] no shared memory for the new group's words: there is none left, or it is private since a group of these "
+    "ranks failed";
 
 struct Wish {
   int32_t color, key;

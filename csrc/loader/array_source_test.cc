@@ -77,6 +77,19 @@ TEST_CASE("an epoch shows each sample once, converted, whatever the lanes") {
   }
 }
 
+TEST_CASE("a call of fill may be for some of the rows, which its lanes divide") {
+  const Data data(11, 5);
+  ArraySource source(data.fields(), {.samples = 11, .batch_size = 11, .seed = 3, .shuffle = true});
+  Batch batch;
+  REQUIRE(source.next(&batch, kNoDeadline).ok());
+  auto* const labels = static_cast<int64_t*>(const_cast<void*>(batch.fields[1]));
+  std::fill(labels, labels + 11, -1);
+  Batch part = batch;
+  part.first = 3, part.rows = 5;
+  for (int lane = 0; lane < 2; ++lane) source.fill({nullptr, lane, 2}, part);
+  for (int64_t row = 0; row < 11; ++row) CHECK(labels[row] == (row >= 3 && row < 8 ? batch.samples[row] : -1));
+}
+
 TEST_CASE("drop_last leaves the short batch out; a start resumes exactly") {
   const Data data(100, 3);
   OrderOptions order{.samples = 100, .batch_size = 32, .seed = 1, .shuffle = true};

@@ -314,3 +314,18 @@ def test_a_work_refuses_a_bad_timeout():
             with pytest.raises(error, match=r"\[Work.wait\] timeout must be None or a finite number of at least 0, got"):
                 work.wait(bad)
         assert work.wait(20).tolist() == [1, 1, 1]
+
+
+def test_ranks_of_a_group_that_has_failed_cannot_split_and_are_told_why():
+    """A failed group makes the memory of its ranks private. The group that they came from goes on without it."""
+
+    def body(comm):
+        part = comm.split(0)
+        with pytest.raises(gr.CollectiveMismatch):
+            part.all_reduce(np.ones(3), op="sum" if comm.rank else "max")
+        total = comm.all_reduce(np.ones(3)).tolist()
+        with pytest.raises(MemoryError, match="private since a group of these ranks failed"):
+            comm.split(0)
+        return total, comm.all_reduce(np.ones(3)).tolist()
+
+    assert on_threads(2, body) == [([2.0] * 3, [2.0] * 3)] * 2
