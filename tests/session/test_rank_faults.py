@@ -2,6 +2,7 @@
 update, and can go on."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -168,6 +169,20 @@ def test_runs_of_ranks_that_would_end_apart_are_refused(options, named):
     for error, unchanged, steps in on_ranks(3, body):
         assert isinstance(error, ValueError) and named in str(error)
         assert unchanged and steps == 2
+
+
+def test_runs_of_ranks_without_an_end_go_on_until_one_stops_them():
+    class Stops(gr.callbacks.Callback):
+        def on_epoch_end(self, run):
+            run.stop = run.epoch >= 2
+
+    def body(comm):
+        trainer = trainer_of(comm)
+        trainer.fit((X, Y), epochs=1, verbose=0)
+        trainer.fit((X, Y), epochs=sys.maxsize, callbacks=[Stops()], verbose=0)
+        return trainer.epoch
+
+    assert on_ranks(2, body) == [3, 3]
 
 
 def test_a_file_that_one_rank_cannot_read_is_loaded_on_none(tmp_path):

@@ -68,6 +68,7 @@ _FAULTS = {
 }
 _NONFINITE, _CALLBACK = (1, 4), 3
 FAILED, INTERRUPTED = 1, 2  # why a rank stops
+_MOST_ROWS = (1 << 47) - 1  # that a meeting carries
 _PIECE = struct.Struct("<q6s6s6s")  # of a text, in one meeting: a whole number, and three of 48 bits
 _STOPS = {FAILED: "an exception there", INTERRUPTED: "an interrupt there"}
 
@@ -287,7 +288,7 @@ class Peers:
         """Meet before the first epoch. ``ValueError`` unless all ranks train until as many ``epochs`` are complete, with the
         same ``limit`` of batches in each (0: none), and all of them validate or none does: a rank with less to do would not
         come to the others' meetings."""
-        met = self.meet(Purpose.FIT, rows=epochs, correct=limit, reason=int(validates))
+        met = self.meet(Purpose.FIT, rows=min(epochs, _MOST_ROWS), correct=min(limit, _MOST_ROWS), reason=int(validates))
         for name, at in ("the last epoch", 3), ("steps_per_epoch", 2), ("validate", 4):
             for rank, theirs in enumerate(met):
                 if theirs[at] != met[0][at]:
