@@ -1,4 +1,9 @@
-// A group's control block: its memory, and the functions that read and write it outside of rounds.
+// A group's control block: its memory, and the functions that read and write it outside of rounds. protocol.h has the table of its
+// other atomics.
+//
+// | variable       | writer   | readers  | order            | why                                            |
+// |----------------|----------|----------|------------------|------------------------------------------------|
+// | a note's words | its rank | who asks | release, acquire | a reader of a new word sees that `told` is odd |
 #pragma once
 
 #include <cstdint>
@@ -57,8 +62,8 @@ class ControlBlock {
   Mailbox& mailbox(int from, int to) noexcept {
     return *reinterpret_cast<Mailbox*>(memory_ + layout_.mailbox(from, to));
   }
-  NoteWord* note(int rank) noexcept {  // kNoteBytes of text
-    return reinterpret_cast<NoteWord*>(memory_ + layout_.note(rank));
+  std::atomic<uint64_t>* note(int rank) noexcept {  // kNoteBytes of text
+    return reinterpret_cast<std::atomic<uint64_t>*>(memory_ + layout_.note(rank));
   }
   std::byte* stage(int rank, uint32_t turn) noexcept { return memory_ + layout_.stage(rank, turn); }
 

@@ -154,7 +154,6 @@ inline constexpr uint64_t kMagic = 0x31'67'6e'69'72'64'61'72;
 inline constexpr uint32_t kVersion = 4;
 
 inline constexpr size_t kNoteBytes = 2048;  // text of a rank's stack, with a zero byte at its end
-using NoteWord = std::atomic<uint64_t>;
 
 // Offsets in a control block of `ranks` ranks. All are multiples of a cache line.
 class BlockLayout {

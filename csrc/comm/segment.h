@@ -28,7 +28,7 @@
 namespace gradring {
 
 // Reserved address space, at a multiple of 2 MiB. It has no memory until map is called.
-class GRADRING_API Reservation {
+class Reservation {
  public:
   Reservation() noexcept = default;
   ~Reservation();
@@ -114,7 +114,7 @@ class GRADRING_API OwnSegment {
   LeftInChildren<Pieces> pieces_;
 };
 
-class GRADRING_API PeerSegment {
+class PeerSegment {
  public:
   explicit PeerSegment(int fd) noexcept : fd_(fd) {}
   int fd() const noexcept { return fd_; }
@@ -162,7 +162,7 @@ class Exposure {
 };
 
 // The segments of a world as one rank sees them; the groups that are split off share them.
-struct GRADRING_API Segments {
+struct Segments {
   // Takes over `own` and all of `fds`. fds[rank] is not used.
   Segments(int own, int rank, const std::vector<int>& fds);
 

@@ -38,7 +38,7 @@ void StackTeller::answer(std::string_view text) noexcept {
   if (text.size() >= kNoteBytes) text.remove_prefix(text.size() - (kNoteBytes - 1));
   char padded[kNoteBytes] = {};
   std::memcpy(padded, text.data(), text.size());
-  NoteWord* const note = control_->note(rank_);
+  std::atomic<uint64_t>* const note = control_->note(rank_);
   std::atomic<uint32_t>& told = control_->state(rank_).told;
   told.store(told.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
   for (size_t i = 0; i < kNoteWords; ++i) {
@@ -71,7 +71,7 @@ bool StackQuestion::answered(ControlBlock& control, int rank) noexcept {
 }
 
 std::string told_stack(ControlBlock& control, int rank) {
-  const NoteWord* const note = control.note(rank);
+  const std::atomic<uint64_t>* const note = control.note(rank);
   std::atomic<uint32_t>& told = control.state(rank).told;
   for (int attempt = 0; attempt < 5; ++attempt) {
     const uint32_t before = told.load(std::memory_order_acquire);

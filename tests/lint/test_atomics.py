@@ -38,9 +38,23 @@ def test_every_operation_names_its_order(path):
         # One order may stand for success and failure where it is the weakest.
         both = match.group(1).startswith("compare_exchange") and orders != ["memory_order_relaxed"]
         assert len(orders) == 1 + both, f"line {line}: {match.group(1)} names {len(orders)} of {1 + both} memory orders"
-    for variable in (variable for variable in declared if variable.endswith("_")):
-        silent = re.search(rf"(\+\+|--)\s*{variable}\b|\b{variable}\s*(\+\+|--|[-+|&^]=|=[^=])", text)
+    # Names that do not end in _ may also be those of other variables: an assignment does not tell, and tests count with them.
+    for variable in declared:
+        own = variable.endswith("_")
+        if not own and "_test" in path.stem:
+            continue
+        before, operators = (r"\b", r"\+\+|--|[-+|&^]=|=[^=]") if own else (r"(?<![\w.>])", r"\+\+|--|[-+|&^]=")
+        silent = re.search(rf"(\+\+|--)\s*{variable}\b(?!\s*(\.|->|\[))|{before}{variable}\s*({operators})", text)
         assert silent is None, f"{variable}: operators on an atomic name no order"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_every_atomic_is_declared_where_these_checks_see_it(path):
+    """Other names for atomic types would hide a variable from the tables."""
+    text = without_comments(path.read_text())
+    assert not re.search(r"\busing\s+\w+\s*=[^;]*std::atomic\b|\btypedef\b[^;]*std::atomic\b|using std::atomic\b", text)
+    other = re.search(r"std::atomic_(?!ref\b|thread_fence\b|signal_fence\b)\w+", text)
+    assert other is None, f"{other[0]}: declare a std::atomic<T>"
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@
 namespace gradring::software {
 
 namespace {
-std::atomic_flag lock = ATOMIC_FLAG_INIT;
+std::atomic<bool> lock{false};
 std::unique_ptr<State> current;
 }  // namespace
 
 void Lock::take() {
-  while (lock.test_and_set(std::memory_order_acquire)) sched_yield();
+  while (lock.exchange(true, std::memory_order_acquire)) sched_yield();
 }
-void Lock::give() { lock.clear(std::memory_order_release); }
+void Lock::give() { lock.store(false, std::memory_order_release); }
 Lock::Lock() {
   take();
   begin_unseen();
