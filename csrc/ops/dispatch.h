@@ -47,19 +47,34 @@ struct Kernel {
   (::gradring::active_isa() == ::gradring::Isa::kAvx512 ? ::gradring::isa_avx512::name \
    : ::gradring::active_isa() == ::gradring::Isa::kAvx2 ? ::gradring::isa_avx2::name   \
                                                         : ::gradring::isa_base::name)
+// For kernels that vectors of 64 bytes do not make faster: divisions, roots, loads and stores limit them. AVX-512 uses those of
+// AVX2, which give the same bits. Their foo_cpu.cc defines nothing at that level.
+#define GRADRING_DECLARE_NARROW_KERNELS(Table, name) \
+  namespace isa_base {                               \
+  extern const Table name;                           \
+  }                                                  \
+  namespace isa_avx2 {                               \
+  extern const Table name;                           \
+  }
+#define GRADRING_CHOOSE_NARROW(name) \
+  (::gradring::active_isa() != ::gradring::Isa::kBase ? ::gradring::isa_avx2::name : ::gradring::isa_base::name)
 #else
 #define GRADRING_DECLARE_KERNELS(Table, name) \
   namespace isa_base {                        \
   extern const Table name;                    \
   }
 #define GRADRING_KERNELS(name) (::gradring::isa_base::name)
+#define GRADRING_DECLARE_NARROW_KERNELS GRADRING_DECLARE_KERNELS
+#define GRADRING_CHOOSE_NARROW GRADRING_KERNELS
 #endif
 
-// Defines op(lane, arguments), which the op's header declares, for float and double. It calls the kernel of the active ISA level.
-#define GRADRING_DEFINE_OP(op, Arguments, kernel)                     \
+// Defines op(lane, arguments), which the op's header declares, for float and double. It calls the kernel of the active ISA level,
+// which GRADRING_KERNELS or GRADRING_CHOOSE_NARROW chooses.
+#define GRADRING_DEFINE_CHOSEN_OP(op, Arguments, kernel, CHOOSE)      \
   template <class T>                                                  \
   void op(const Lane& lane, const Arguments<T>& arguments) noexcept { \
-    GRADRING_KERNELS(kernel).of<T>()(lane, arguments);                \
+    CHOOSE(kernel).of<T>()(lane, arguments);                          \
   }                                                                   \
   template void op(const Lane&, const Arguments<float>&) noexcept;    \
   template void op(const Lane&, const Arguments<double>&) noexcept;
+#define GRADRING_DEFINE_OP(op, Arguments, kernel) GRADRING_DEFINE_CHOSEN_OP(op, Arguments, kernel, GRADRING_KERNELS)

@@ -21,15 +21,15 @@ AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) no
   return {lr / known.rest, known.root};
 }
 
-GRADRING_DEFINE_OP(adam_update, AdamArguments, adam_kernel)
+GRADRING_DEFINE_CHOSEN_OP(adam_update, AdamArguments, adam_kernel, GRADRING_CHOOSE_NARROW)
 
 template <>
 TileUpdate<float> adam_tile_update() noexcept {
-  return GRADRING_KERNELS(adam_tile_kernel).f32;
+  return GRADRING_CHOOSE_NARROW(adam_tile_kernel).f32;
 }
 template <>
 TileUpdate<double> adam_tile_update() noexcept {
-  return GRADRING_KERNELS(adam_tile_kernel).f64;
+  return GRADRING_CHOOSE_NARROW(adam_tile_kernel).f64;
 }
 
 int adam_lanes(int64_t n, int lanes) noexcept { return lanes_worth(static_cast<double>(n) * 0.6, lanes); }

@@ -8,7 +8,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -32,7 +31,7 @@ struct AdamArguments {
 };
 
 template <class T>
-GRADRING_API void adam_update(const Lane& lane, const AdamArguments<T>& arguments) noexcept;
+void adam_update(const Lane& lane, const AdamArguments<T>& arguments) noexcept;
 
 // The scalar factors of a step, in double.
 struct AdamFactors {
@@ -40,7 +39,7 @@ struct AdamFactors {
   double root;       // 1 / sqrt(1 - beta2^step)
 };
 
-GRADRING_API AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) noexcept;
+AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) noexcept;
 
 // A parameter that is a matrix, which is updated tile by tile as a product computes its gradient (grad is not read).
 template <class T>
@@ -52,8 +51,8 @@ struct AdamMatrix {
 
 // The function that updates a tile, at the active ISA level and with the bits of adam_update. Its `context` is an AdamMatrix<T>.
 template <class T>
-GRADRING_API TileUpdate<T> adam_tile_update() noexcept;
+TileUpdate<T> adam_tile_update() noexcept;
 
-GRADRING_API int adam_lanes(int64_t n, int lanes) noexcept;
+int adam_lanes(int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

@@ -1,3 +1,7 @@
+#include "ops/dispatch.h"
+
+#if GRADRING_VECTOR_BYTES < 64  // AVX-512 uses the kernels of AVX2: see GRADRING_DECLARE_NARROW_KERNELS
+
 #include "ops/adam/kernels.h"
 #include "ops/adam/update_vector.h"
 #include "ops/simd/gradient.h"
@@ -52,3 +56,5 @@ extern const AdamTileKernel adam_tile_kernel;
 const AdamTileKernel adam_tile_kernel = {run_tile<float>, run_tile<double>};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE
+
+#endif

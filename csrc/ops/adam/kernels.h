@@ -1,4 +1,4 @@
-// The entry points that adam_cpu.cc defines once per ISA level.
+// The entry points that adam_cpu.cc defines once per ISA level, but not for AVX-512.
 #pragma once
 
 #include "ops/adam/adam.h"
@@ -13,7 +13,7 @@ struct AdamTileKernel {
   TileUpdate<double> f64;
 };
 
-GRADRING_DECLARE_KERNELS(AdamKernel, adam_kernel)
-GRADRING_DECLARE_KERNELS(AdamTileKernel, adam_tile_kernel)
+GRADRING_DECLARE_NARROW_KERNELS(AdamKernel, adam_kernel)
+GRADRING_DECLARE_NARROW_KERNELS(AdamTileKernel, adam_tile_kernel)
 
 }  // namespace gradring

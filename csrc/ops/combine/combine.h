@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/combine/element.h"
 
 namespace gradring {
@@ -27,6 +26,6 @@ struct CombineArguments {
 using Combine = void (*)(const CombineArguments&) noexcept;
 
 // Returns the kernel of the active ISA level; null where can_reduce is false.
-GRADRING_API Combine find_combine(Element element, Reduction reduction) noexcept;
+Combine find_combine(Element element, Reduction reduction) noexcept;
 
 }  // namespace gradring

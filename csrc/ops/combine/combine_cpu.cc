@@ -11,7 +11,8 @@ struct Plain {
   using Value = Vec<T>;
   static constexpr int kElementBytes = sizeof(T);
   static constexpr int kCount = kWidth<T>;
-  static constexpr int kAtOnce = 4;  // the number of vectors in one turn of a loop
+  // The number of vectors in one turn of a loop. Sums of integers are rare, and wait for memory.
+  static constexpr int kAtOnce = static_cast<T>(0.5) != 0 ? 4 : 1;
   static GRADRING_INLINE Value load(const void* from) noexcept {
     Value v;
     __builtin_memcpy(&v, from, sizeof v);
@@ -114,7 +115,7 @@ GRADRING_INLINE void combine_at(const CombineArguments& g, int64_t at) noexcept 
 
 // Reduces the last elements in a vector whose other elements are zero, so that they go through the same operations.
 template <class Layout, class Op, class Finish>
-void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept {
+[[gnu::noinline]] void combine_tail(const CombineArguments& g, int64_t at, int64_t count) noexcept {
   const auto bytes = static_cast<size_t>(count * Layout::kElementBytes);
   alignas(64) char buffer[GRADRING_VECTOR_BYTES] = {};
   const auto load = [&](const void* array) __attribute__((always_inline)) {
@@ -162,7 +163,7 @@ void combine_arrays(const CombineArguments& g) noexcept {
 }
 
 // Reduces a few elements at a time, and then copies the elements of `next` to where it has read: they are in the first cache.
-void refill_in_blocks(Combine run, const CombineArguments& g, int64_t element_bytes) noexcept {
+[[gnu::noinline]] void refill_in_blocks(Combine run, const CombineArguments& g, int64_t element_bytes) noexcept {
   constexpr int64_t kBlock = 4096;  // bytes
   const auto* const first = static_cast<const char*>(g.in[0]);
   const auto* const second = static_cast<const char*>(g.in[1]);

@@ -1,4 +1,4 @@
-// The entry points that rmsprop_cpu.cc defines once per ISA level.
+// The entry points that rmsprop_cpu.cc defines once per ISA level, but not for AVX-512.
 #pragma once
 
 #include "ops/dispatch.h"
@@ -7,6 +7,6 @@
 namespace gradring {
 
 using RmspropKernel = Kernel<RmspropArguments>;
-GRADRING_DECLARE_KERNELS(RmspropKernel, rmsprop_kernel)
+GRADRING_DECLARE_NARROW_KERNELS(RmspropKernel, rmsprop_kernel)
 
 }  // namespace gradring

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -29,8 +28,8 @@ struct RmspropArguments {
 };
 
 template <class T>
-GRADRING_API void rmsprop_update(const Lane& lane, const RmspropArguments<T>& arguments) noexcept;
+void rmsprop_update(const Lane& lane, const RmspropArguments<T>& arguments) noexcept;
 
-GRADRING_API int rmsprop_lanes(int64_t n, int lanes) noexcept;
+int rmsprop_lanes(int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

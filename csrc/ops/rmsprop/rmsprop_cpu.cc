@@ -1,3 +1,7 @@
+#include "ops/dispatch.h"
+
+#if GRADRING_VECTOR_BYTES < 64  // AVX-512 uses the kernels of AVX2: see GRADRING_DECLARE_NARROW_KERNELS
+
 #include "ops/rmsprop/kernels.h"
 #include "ops/rmsprop/update_vector.h"
 #include "ops/simd/gradient.h"
@@ -35,3 +39,5 @@ extern const RmspropKernel rmsprop_kernel;
 const RmspropKernel rmsprop_kernel = {run<float>, run<double>};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE
+
+#endif

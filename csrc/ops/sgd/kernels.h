@@ -1,4 +1,4 @@
-// The entry points that sgd_cpu.cc defines once per ISA level.
+// The entry points that sgd_cpu.cc defines once per ISA level, but not for AVX-512.
 #pragma once
 
 #include "ops/dispatch.h"
@@ -17,8 +17,8 @@ struct SgdUpdatingTiles {
   const void* f32;
 };
 
-GRADRING_DECLARE_KERNELS(SgdKernel, sgd_kernel)
-GRADRING_DECLARE_KERNELS(SgdTileKernel, sgd_tile_kernel)
+GRADRING_DECLARE_NARROW_KERNELS(SgdKernel, sgd_kernel)
+GRADRING_DECLARE_NARROW_KERNELS(SgdTileKernel, sgd_tile_kernel)
 GRADRING_DECLARE_KERNELS(SgdUpdatingTiles, sgd_tile_tables)
 
 }  // namespace gradring

@@ -4,15 +4,15 @@
 
 namespace gradring {
 
-GRADRING_DEFINE_OP(sgd_update, SgdArguments, sgd_kernel)
+GRADRING_DEFINE_CHOSEN_OP(sgd_update, SgdArguments, sgd_kernel, GRADRING_CHOOSE_NARROW)
 
 template <>
 TileUpdate<float> sgd_tile_update() noexcept {
-  return GRADRING_KERNELS(sgd_tile_kernel).f32;
+  return GRADRING_CHOOSE_NARROW(sgd_tile_kernel).f32;
 }
 template <>
 TileUpdate<double> sgd_tile_update() noexcept {
-  return GRADRING_KERNELS(sgd_tile_kernel).f64;
+  return GRADRING_CHOOSE_NARROW(sgd_tile_kernel).f64;
 }
 
 namespace {

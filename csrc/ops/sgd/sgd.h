@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -25,7 +24,7 @@ struct SgdArguments {
 };
 
 template <class T>
-GRADRING_API void sgd_update(const Lane& lane, const SgdArguments<T>& arguments) noexcept;
+void sgd_update(const Lane& lane, const SgdArguments<T>& arguments) noexcept;
 
 // A parameter that is a matrix, which is updated tile by tile as a product computes its gradient (grad is not read).
 template <class T>
@@ -36,11 +35,11 @@ struct SgdMatrix {
 
 // The function that updates a tile, at the active ISA level and with the bits of sgd_update. Its `context` is a SgdMatrix<T>.
 template <class T>
-GRADRING_API TileUpdate<T> sgd_tile_update() noexcept;
+TileUpdate<T> sgd_tile_update() noexcept;
 // The tiles that make the update in registers (TileConsumer::updating_tiles). Null if there are none for its options.
 template <class T>
-GRADRING_API const void* sgd_updating_tiles(const SgdArguments<T>& arguments) noexcept;
+const void* sgd_updating_tiles(const SgdArguments<T>& arguments) noexcept;
 
-GRADRING_API int sgd_lanes(int64_t n, int lanes) noexcept;
+int sgd_lanes(int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

@@ -1,3 +1,7 @@
+#include "ops/dispatch.h"
+
+#if GRADRING_VECTOR_BYTES < 64  // AVX-512 uses the kernels of AVX2: see GRADRING_DECLARE_NARROW_KERNELS
+
 #include "ops/sgd/kernels.h"
 #include "ops/sgd/update_vector.h"
 #include "ops/simd/gradient.h"
@@ -55,3 +59,5 @@ extern const SgdTileKernel sgd_tile_kernel;
 const SgdTileKernel sgd_tile_kernel = {run_tile<float>, run_tile<double>};
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE
+
+#endif
