@@ -9,6 +9,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # False alarms on std::string's operator+ (GCC bug 105651).
   target_compile_options(gradring_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Exceptions need tables for unwinding, but not those of functions that let none pass. GCC leaves these out only if it writes the
+  # tables itself, and not if the assembler does.
+  target_compile_options(gradring_options INTERFACE
+    $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-fno-asynchronous-unwind-tables$<SEMICOLON>-fno-dwarf2-cfi-asm>)
+endif()
 target_link_libraries(gradring_options INTERFACE Threads::Threads)
 if(GRADRING_ONE_ISA)
   target_compile_definitions(gradring_options INTERFACE GRADRING_ONE_ISA)

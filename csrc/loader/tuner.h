@@ -26,8 +26,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
-
 namespace gradring {
 
 struct TunerWindow {
@@ -80,7 +78,7 @@ class Climber {
   Rest up_, down_;
 };
 
-class GRADRING_API Tuner {
+class Tuner {
  public:
   struct Start {
     uint32_t active, least_active, most_active;

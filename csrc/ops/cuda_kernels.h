@@ -47,7 +47,7 @@ struct CudaKernel {
 // If there is no such op, it throws Error and changes no slot.
 GRADRING_API void register_cuda_kernels(std::span<const CudaKernel> kernels);
 // Empties the slot of an op.
-GRADRING_API void remove_cuda_kernel(const OpSchema& op) noexcept;
+void remove_cuda_kernel(const OpSchema& op) noexcept;
 // Returns the kernel in an op's slot; null if the op has none, or if _cuda is not loaded.
 GRADRING_API const CudaKernel* cuda_kernel(const OpSchema& op) noexcept;
 

@@ -264,8 +264,8 @@ GRADRING_API void result_shape(const OpCall& call, int operand, Shape* shape);
 GRADRING_API double count_flops(const OpCall& call);
 GRADRING_API double count_bytes(const OpCall& call);
 // Functions for OpSchema::bytes: how many bytes all operands, or one of them, add if the op does not declare them.
-GRADRING_API double all_operand_bytes(const OpCall& call) noexcept;
-GRADRING_API double operand_bytes(const OpCall& call, int operand) noexcept;
+double all_operand_bytes(const OpCall& call) noexcept;
+double operand_bytes(const OpCall& call, int operand) noexcept;
 
 // These functions make parts of error messages.
 GRADRING_API std::string shape_text(int rank, const int64_t* shape);  // "(3, 4)"
@@ -274,10 +274,10 @@ inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.r
 // Throws Error(kInvalidArgument, "[op] " + text), where op is the name of the call's op.
 [[noreturn]] GRADRING_API void refuse(const OpCall& call, const std::string& text);
 // Throws Error with the text "[op] first is (..), second is (..): must".
-[[noreturn]] GRADRING_API void refuse_shapes(const OpCall& call, int first, int second, const std::string& must);
+[[noreturn]] void refuse_shapes(const OpCall& call, int first, int second, const std::string& must);
 
 // Checks that `vector`, if it is there, has one element for each of x's columns.
-GRADRING_API void check_columns(const OpCall& call, int x, int vector);
+void check_columns(const OpCall& call, int x, int vector);
 // Makes the shape of a vector that has one element for each of x's columns.
 inline void column_shape(const OpCall& call, int x, Shape* shape) noexcept {
   shape->rank = 1;

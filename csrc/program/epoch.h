@@ -145,12 +145,12 @@ struct Feed {
 
 // Runs steps until the deadline, a limit, the end of the epoch or a fault. On a fault the parameters are those of the
 // last whole step. `lanes` is how many lanes to run on.
-GRADRING_API ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& programs, Feed* feed,
-                                   const ChunkOptions& options, TrainState* state, Totals* totals) noexcept;
+ChunkResult run_chunk(Team& team, int lanes, const ProgramSet& programs, Feed* feed, const ChunkOptions& options,
+                      TrainState* state, Totals* totals) noexcept;
 
 // One training step on a batch that is already filled; options.rates begins with its learning rates.
-GRADRING_API ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const ChunkOptions& options,
-                                  TrainState* state, Totals* totals) noexcept;
+ChunkResult run_step(Team& team, Executor& executor, const Batch& batch, const ChunkOptions& options, TrainState* state,
+                     Totals* totals) noexcept;
 
 // Applies the gradients of an incomplete group of accumulated batches, if there are any. If one of them is not finite, it
 // changes nothing and returns a fault.

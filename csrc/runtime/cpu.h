@@ -23,6 +23,6 @@ struct CacheSizes {
   long l2;
   long l3;
 };
-GRADRING_API CacheSizes cache_sizes() noexcept;
+CacheSizes cache_sizes() noexcept;
 
 }  // namespace gradring

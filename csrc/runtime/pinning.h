@@ -34,7 +34,7 @@ GRADRING_API Pinner* pinner() noexcept;
 // The device keeps the physical pages that it found at registration. So a page must not move or be dropped while it is
 // registered: an owner collapses memory into huge pages before it registers it, and trims none of it afterwards. A registration
 // covers whole pages, and a copy must lie within one of them.
-class GRADRING_API PinnedRanges {
+class PinnedRanges {
  public:
   explicit PinnedRanges(Pinner& pinner) noexcept : pinner_(pinner) {}
   ~PinnedRanges();

@@ -54,7 +54,7 @@ inline int current_cpu() noexcept { return sched_getcpu(); }  // a load, where g
 
 // Sleeps while `word` is `expected`, see futex(2). Returns false if the deadline passed, and true after a wake-up, a signal or a
 // change of the word: the caller must look at the word again.
-GRADRING_API bool futex_wait(std::atomic<uint32_t>& word, uint32_t expected, Deadline deadline, Scope scope) noexcept;
+bool futex_wait(std::atomic<uint32_t>& word, uint32_t expected, Deadline deadline, Scope scope) noexcept;
 GRADRING_API void futex_wake_all(std::atomic<uint32_t>& word, Scope scope) noexcept;
 
 struct Patience {

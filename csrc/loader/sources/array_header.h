@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "gradring/export.h"
 #include "runtime/dtype.h"
 #include "runtime/status.h"
 
@@ -38,10 +37,8 @@ inline constexpr size_t kLongestHeader = size_t{1} << 20;
 
 // Parses .npy versions 1 to 3 (NumPy Enhancement Proposal 1 and numpy.lib.format). `data` holds the first
 // min(file_bytes, kLongestHeader) bytes of the file, and `path` is for messages.
-GRADRING_API Status parse_npy_header(const std::byte* data, size_t bytes, int64_t file_bytes, const char* path,
-                                     ArrayHeader* header);
+Status parse_npy_header(const std::byte* data, size_t bytes, int64_t file_bytes, const char* path, ArrayHeader* header);
 // Parses the header of an IDX file (Yann LeCun's MNIST page, "the IDX file format"), with the same arguments.
-GRADRING_API Status parse_idx_header(const std::byte* data, size_t bytes, int64_t file_bytes, const char* path,
-                                     ArrayHeader* header);
+Status parse_idx_header(const std::byte* data, size_t bytes, int64_t file_bytes, const char* path, ArrayHeader* header);
 
 }  // namespace gradring

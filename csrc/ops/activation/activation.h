@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 #include "runtime/lane.h"
 
@@ -39,11 +38,11 @@ struct ActivationVjpArguments {
 };
 
 template <class T>
-GRADRING_API void activation_forward(const Lane& lane, const ActivationArguments<T>& arguments) noexcept;
+void activation_forward(const Lane& lane, const ActivationArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API void activation_vjp(const Lane& lane, const ActivationVjpArguments<T>& arguments) noexcept;
+void activation_vjp(const Lane& lane, const ActivationVjpArguments<T>& arguments) noexcept;
 
 // How many lanes are worth waking for n elements.
-GRADRING_API int activation_lanes(Activation activation, int64_t n, int lanes) noexcept;
+int activation_lanes(Activation activation, int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

@@ -9,7 +9,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/row_blocks.h"
 
 namespace gradring {
@@ -63,14 +62,14 @@ struct BatchNormUpdateArguments {
 };
 
 template <class T>
-GRADRING_API void batch_norm(const Lane& lane, const BatchNormArguments<T>& arguments) noexcept;
+void batch_norm(const Lane& lane, const BatchNormArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API void batch_norm_vjp(const Lane& lane, const BatchNormVjpArguments<T>& arguments) noexcept;
+void batch_norm_vjp(const Lane& lane, const BatchNormVjpArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API void batch_norm_update(const Lane& lane, const BatchNormUpdateArguments<T>& arguments) noexcept;
+void batch_norm_update(const Lane& lane, const BatchNormUpdateArguments<T>& arguments) noexcept;
 
-GRADRING_API int batch_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
-GRADRING_API ScratchBytes batch_norm_scratch(int64_t rows, int64_t columns, size_t element, bool training) noexcept;
-GRADRING_API ScratchBytes batch_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element) noexcept;
+int batch_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
+ScratchBytes batch_norm_scratch(int64_t rows, int64_t columns, size_t element, bool training) noexcept;
+ScratchBytes batch_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element) noexcept;
 
 }  // namespace gradring

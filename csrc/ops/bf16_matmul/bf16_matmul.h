@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/activation/activation.h"
 #include "ops/cast/half.h"
 #include "ops/work.h"
@@ -53,14 +52,14 @@ struct Bf16MatmulArguments {
 // multiply-adds of numbers that are converted while they are packed. Few rows are always multiplied as they are read.
 enum class Bf16Way : uint8_t { kFastest, kWidened, kTiles };
 // For tests: sets the way. The tiles may be emulated ones, see ops/tiles/tiles.h.
-GRADRING_API void set_bf16_way(Bf16Way way) noexcept;
+void set_bf16_way(Bf16Way way) noexcept;
 
 // How much scratch memory the team must have reserved for this call, and how many lanes are worth waking for it.
-GRADRING_API ScratchBytes bf16_matmul_scratch(const Bf16MatmulArguments& arguments, int lanes) noexcept;
-GRADRING_API int bf16_matmul_lanes(const Bf16MatmulArguments& arguments, int lanes) noexcept;
+ScratchBytes bf16_matmul_scratch(const Bf16MatmulArguments& arguments, int lanes) noexcept;
+int bf16_matmul_lanes(const Bf16MatmulArguments& arguments, int lanes) noexcept;
 
 // Every lane of a running team (or one lane alone) calls it with the same arguments. Lanes may return at different times.
 // m, n and k may be 0. It has a barrier only if there are column sums.
-GRADRING_API void bf16_matmul(const Lane& lane, const Bf16MatmulArguments& arguments) noexcept;
+void bf16_matmul(const Lane& lane, const Bf16MatmulArguments& arguments) noexcept;
 
 }  // namespace gradring

@@ -8,6 +8,6 @@ namespace gradring {
 
 // Converts as NumPy's astype does: to bool it is `!= 0`, integers wrap, and floats are rounded towards zero. The result for a
 // float that the integer type cannot hold is unspecified, as in NumPy. To 16-bit floats it rounds once, to the nearest.
-GRADRING_API Cast find_any_cast(Dtype to, Dtype from) noexcept;
+Cast find_any_cast(Dtype to, Dtype from) noexcept;
 
 }  // namespace gradring

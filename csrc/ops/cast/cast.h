@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "runtime/dtype.h"
 
 namespace gradring {
@@ -14,6 +13,6 @@ using Cast = void (*)(void* to, const void* from, int64_t count);
 
 // The kernel for a pair of dtypes, at the active ISA level. There are kernels from any dtype to float32, float64 and int64, and
 // from float32 to float16 and bfloat16. For other pairs it returns null.
-GRADRING_API Cast find_cast(Dtype to, Dtype from) noexcept;
+Cast find_cast(Dtype to, Dtype from) noexcept;
 
 }  // namespace gradring

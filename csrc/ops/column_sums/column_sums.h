@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -17,8 +16,8 @@ struct ColumnSumsArguments {
 };
 
 template <class T>
-GRADRING_API void column_sums(const Lane& lane, const ColumnSumsArguments<T>& arguments) noexcept;
+void column_sums(const Lane& lane, const ColumnSumsArguments<T>& arguments) noexcept;
 
-GRADRING_API int column_sums_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
+int column_sums_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
 
 }  // namespace gradring

@@ -10,7 +10,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/loss/loss.h"
 
 namespace gradring {
@@ -44,11 +43,11 @@ struct CrossEntropyArguments {
 // names it. totals->bad_row also names the first row of `soft` that has an element outside [0, 1], or
 // whose sum is not 1.
 template <class T>
-GRADRING_API void cross_entropy(const Lane& lane, const CrossEntropyArguments<T>& arguments) noexcept;
+void cross_entropy(const Lane& lane, const CrossEntropyArguments<T>& arguments) noexcept;
 
 template <class T>
-GRADRING_API ScratchBytes cross_entropy_scratch(const CrossEntropyArguments<T>& arguments, int lanes) noexcept;
+ScratchBytes cross_entropy_scratch(const CrossEntropyArguments<T>& arguments, int lanes) noexcept;
 template <class T>
-GRADRING_API int cross_entropy_lanes(const CrossEntropyArguments<T>& arguments, int lanes) noexcept;
+int cross_entropy_lanes(const CrossEntropyArguments<T>& arguments, int lanes) noexcept;
 
 }  // namespace gradring

@@ -11,7 +11,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -30,8 +29,8 @@ struct DropoutArguments {
 };
 
 template <class T>
-GRADRING_API void dropout(const Lane& lane, const DropoutArguments<T>& arguments) noexcept;
+void dropout(const Lane& lane, const DropoutArguments<T>& arguments) noexcept;
 
-GRADRING_API int dropout_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
+int dropout_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
 
 }  // namespace gradring

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -44,13 +43,13 @@ struct EmbeddingVjpArguments {
   int64_t* fault = nullptr;
 };
 
-GRADRING_API void embedding(const Lane& lane, const EmbeddingArguments& arguments) noexcept;
+void embedding(const Lane& lane, const EmbeddingArguments& arguments) noexcept;
 template <class T>
-GRADRING_API void embedding_vjp(const Lane& lane, const EmbeddingVjpArguments<T>& arguments) noexcept;
+void embedding_vjp(const Lane& lane, const EmbeddingVjpArguments<T>& arguments) noexcept;
 
-GRADRING_API int embedding_lanes(int64_t count, int64_t row_bytes, int lanes) noexcept;
-GRADRING_API int embedding_vjp_lanes(int64_t count, int64_t rows, int64_t row_bytes, int lanes) noexcept;
+int embedding_lanes(int64_t count, int64_t row_bytes, int lanes) noexcept;
+int embedding_vjp_lanes(int64_t count, int64_t rows, int64_t row_bytes, int lanes) noexcept;
 // The scratch memory of the vjp: the ids, their positions in the order of the rows, and where each row's positions begin.
-GRADRING_API ScratchBytes embedding_vjp_scratch(int64_t count, int64_t rows) noexcept;
+ScratchBytes embedding_vjp_scratch(int64_t count, int64_t rows) noexcept;
 
 }  // namespace gradring

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -22,6 +21,6 @@ struct LargestArguments {
 };
 
 template <class T>
-GRADRING_API void largest(const Lane& lane, const LargestArguments<T>& arguments) noexcept;
+void largest(const Lane& lane, const LargestArguments<T>& arguments) noexcept;
 
 }  // namespace gradring

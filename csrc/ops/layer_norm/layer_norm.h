@@ -7,7 +7,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/row_blocks.h"
 
 namespace gradring {
@@ -38,12 +37,12 @@ struct LayerNormVjpArguments {
 };
 
 template <class T>
-GRADRING_API void layer_norm(const Lane& lane, const LayerNormArguments<T>& arguments) noexcept;
+void layer_norm(const Lane& lane, const LayerNormArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API void layer_norm_vjp(const Lane& lane, const LayerNormVjpArguments<T>& arguments) noexcept;
+void layer_norm_vjp(const Lane& lane, const LayerNormVjpArguments<T>& arguments) noexcept;
 
-GRADRING_API int layer_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
+int layer_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
 // The scratch memory of the vjp: for each block, the sums over its rows for dweight and dbias.
-GRADRING_API ScratchBytes layer_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element, bool sums) noexcept;
+ScratchBytes layer_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element, bool sums) noexcept;
 
 }  // namespace gradring

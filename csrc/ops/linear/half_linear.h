@@ -25,11 +25,11 @@ struct HalfLinearVjpArguments {
   HalfOrFloat db;
 };
 
-GRADRING_API ScratchBytes half_linear_vjp_scratch(const HalfLinearVjpArguments& arguments, int lanes) noexcept;
-GRADRING_API int half_linear_vjp_lanes(const HalfLinearVjpArguments& arguments, int lanes) noexcept;
+ScratchBytes half_linear_vjp_scratch(const HalfLinearVjpArguments& arguments, int lanes) noexcept;
+int half_linear_vjp_lanes(const HalfLinearVjpArguments& arguments, int lanes) noexcept;
 
 // The first computes g and db. The second, which begins when all lanes have ended the first, computes dx and dw.
-GRADRING_API void half_linear_vjp_gradient(const Lane& lane, const HalfLinearVjpArguments& arguments) noexcept;
-GRADRING_API void half_linear_vjp_products(const Lane& lane, const HalfLinearVjpArguments& arguments) noexcept;
+void half_linear_vjp_gradient(const Lane& lane, const HalfLinearVjpArguments& arguments) noexcept;
+void half_linear_vjp_products(const Lane& lane, const HalfLinearVjpArguments& arguments) noexcept;
 
 }  // namespace gradring

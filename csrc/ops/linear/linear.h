@@ -29,17 +29,17 @@ struct LinearVjpArguments {
 };
 
 template <class T>
-GRADRING_API ScratchBytes linear_vjp_scratch(const LinearVjpArguments<T>& arguments, int lanes) noexcept;
+ScratchBytes linear_vjp_scratch(const LinearVjpArguments<T>& arguments, int lanes) noexcept;
 template <class T>
-GRADRING_API int linear_vjp_lanes(const LinearVjpArguments<T>& arguments, int lanes) noexcept;
+int linear_vjp_lanes(const LinearVjpArguments<T>& arguments, int lanes) noexcept;
 template <class T>
-GRADRING_API void linear_vjp(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
+void linear_vjp(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
 
 // The two halves of linear_vjp, for callers that separate them by the end of a run instead of a barrier. The first computes g
 // and db, the second dx and dw.
 template <class T>
-GRADRING_API void linear_vjp_gradient(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
+void linear_vjp_gradient(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API void linear_vjp_products(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
+void linear_vjp_products(const Lane& lane, const LinearVjpArguments<T>& arguments) noexcept;
 
 }  // namespace gradring

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -25,8 +24,8 @@ struct LionArguments {
 };
 
 template <class T>
-GRADRING_API void lion_update(const Lane& lane, const LionArguments<T>& arguments) noexcept;
+void lion_update(const Lane& lane, const LionArguments<T>& arguments) noexcept;
 
-GRADRING_API int lion_lanes(int64_t n, int lanes) noexcept;
+int lion_lanes(int64_t n, int lanes) noexcept;
 
 }  // namespace gradring

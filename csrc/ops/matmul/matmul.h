@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/activation/activation.h"
 #include "ops/matmul/products.h"
 #include "ops/work.h"
@@ -74,17 +73,17 @@ struct MatmulArguments {
 };
 
 // Whether this product is made by pieces: they are asked for, and it is large enough. The shape alone decides.
-GRADRING_API bool by_pieces(const MatmulArguments<float>& arguments) noexcept;
+bool by_pieces(const MatmulArguments<float>& arguments) noexcept;
 
 // How much scratch memory the team must have reserved for this call, and how many lanes are worth waking for it.
 template <class T>
-GRADRING_API ScratchBytes matmul_scratch(const MatmulArguments<T>& arguments, int lanes) noexcept;
+ScratchBytes matmul_scratch(const MatmulArguments<T>& arguments, int lanes) noexcept;
 template <class T>
-GRADRING_API int matmul_lanes(const MatmulArguments<T>& arguments, int lanes) noexcept;
+int matmul_lanes(const MatmulArguments<T>& arguments, int lanes) noexcept;
 
 // Every lane of a running team (or one lane alone) calls it with the same arguments. Lanes may return at different times, so a
 // lane that reads another lane's part of C needs a barrier first. m, n and k may be 0 (if k is 0, C = epilogue(0)).
 template <class T>
-GRADRING_API void matmul(const Lane& lane, const MatmulArguments<T>& arguments) noexcept;
+void matmul(const Lane& lane, const MatmulArguments<T>& arguments) noexcept;
 
 }  // namespace gradring

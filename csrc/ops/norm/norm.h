@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -21,10 +20,10 @@ struct SumOfSquaresArguments {
 };
 
 template <class T>
-GRADRING_API void sum_of_squares(const Lane& lane, const SumOfSquaresArguments<T>& arguments) noexcept;
+void sum_of_squares(const Lane& lane, const SumOfSquaresArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API ScratchBytes sum_of_squares_scratch(const SumOfSquaresArguments<T>& arguments, int lanes) noexcept;
-GRADRING_API int sum_of_squares_lanes(int64_t n, int lanes) noexcept;
+ScratchBytes sum_of_squares_scratch(const SumOfSquaresArguments<T>& arguments, int lanes) noexcept;
+int sum_of_squares_lanes(int64_t n, int lanes) noexcept;
 
 // The factor that brings the norm of the gradients to at most max_norm, as torch's clip_grad_norm_ computes it: the 1e-6 avoids a
 // division by zero. The factor is NaN if the norm is NaN.

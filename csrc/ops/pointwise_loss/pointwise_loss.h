@@ -10,7 +10,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/loss/loss.h"
 
 namespace gradring {
@@ -38,11 +37,11 @@ struct PointwiseLossArguments {
 };
 
 template <class T>
-GRADRING_API void pointwise_loss(const Lane& lane, const PointwiseLossArguments<T>& arguments) noexcept;
+void pointwise_loss(const Lane& lane, const PointwiseLossArguments<T>& arguments) noexcept;
 
 template <class T>
-GRADRING_API ScratchBytes pointwise_loss_scratch(const PointwiseLossArguments<T>& arguments, int lanes) noexcept;
+ScratchBytes pointwise_loss_scratch(const PointwiseLossArguments<T>& arguments, int lanes) noexcept;
 template <class T>
-GRADRING_API int pointwise_loss_lanes(const PointwiseLossArguments<T>& arguments, int lanes) noexcept;
+int pointwise_loss_lanes(const PointwiseLossArguments<T>& arguments, int lanes) noexcept;
 
 }  // namespace gradring

@@ -9,7 +9,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/step_record.h"
 #include "runtime/dtype.h"
 #include "runtime/lane.h"
@@ -44,7 +43,7 @@ constexpr double tree_sum(int64_t first, int64_t count, const F& value) noexcept
   return tree_sum(first, left, value) + tree_sum(first + left, count - left, value);
 }
 
-GRADRING_API void sum_planes(const Lane& lane, const SumPlanes& arguments) noexcept;
+void sum_planes(const Lane& lane, const SumPlanes& arguments) noexcept;
 
 // What every rank concludes from the numbers that all have brought to a meeting.
 struct Verdict {
@@ -55,10 +54,10 @@ struct Verdict {
   Fault fault = Fault::kNone;  // the first rank's that has one
 };
 
-GRADRING_API Verdict verdict_of(const Meeting& meeting) noexcept;
+Verdict verdict_of(const Meeting& meeting) noexcept;
 
 // Whether a sum of elements with this bound may be infinite, though no plane is. A quarter of the largest number leaves room
 // for the rounding of the sum.
-GRADRING_API bool may_overflow(double bound, Dtype dtype) noexcept;
+bool may_overflow(double bound, Dtype dtype) noexcept;
 
 }  // namespace gradring

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/row_blocks.h"
 
 namespace gradring {
@@ -35,12 +34,12 @@ struct RmsNormVjpArguments {
 };
 
 template <class T>
-GRADRING_API void rms_norm(const Lane& lane, const RmsNormArguments<T>& arguments) noexcept;
+void rms_norm(const Lane& lane, const RmsNormArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API void rms_norm_vjp(const Lane& lane, const RmsNormVjpArguments<T>& arguments) noexcept;
+void rms_norm_vjp(const Lane& lane, const RmsNormVjpArguments<T>& arguments) noexcept;
 
-GRADRING_API int rms_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
+int rms_norm_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
 // The scratch memory of the vjp: for each block, the sums over its rows for dweight.
-GRADRING_API ScratchBytes rms_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element) noexcept;
+ScratchBytes rms_norm_vjp_scratch(int64_t rows, int64_t columns, size_t element) noexcept;
 
 }  // namespace gradring

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/embedding/embedding.h"
 #include "ops/shared_update/shared_parameters.h"
 #include "ops/work.h"
@@ -44,21 +43,21 @@ struct PushSgd {
 };
 
 template <class T>
-GRADRING_API void read_shared(const Lane& lane, const SharedPart<T>& part) noexcept;
+void read_shared(const Lane& lane, const SharedPart<T>& part) noexcept;
 template <class T>
-GRADRING_API void read_shared_rows(const Lane& lane, const SharedRows<T>& rows) noexcept;
+void read_shared_rows(const Lane& lane, const SharedRows<T>& rows) noexcept;
 
 // The first half of an update under a lock: takes the lock of the part's stripe, and reads the part.
 template <class T>
-GRADRING_API void take_shared(const Lane& lane, const SharedPart<T>& part) noexcept;
+void take_shared(const Lane& lane, const SharedPart<T>& part) noexcept;
 // The second half: writes the part, and gives the lock back.
 template <class T>
-GRADRING_API void give_shared(const Lane& lane, const SharedPart<T>& part) noexcept;
+void give_shared(const Lane& lane, const SharedPart<T>& part) noexcept;
 
 template <class T>
-GRADRING_API void push_sgd(const Lane& lane, const SharedPart<T>& part, const PushSgd<T>& push) noexcept;
+void push_sgd(const Lane& lane, const SharedPart<T>& part, const PushSgd<T>& push) noexcept;
 // Pushes each row that the ids name, once. Its scratch memory holds the sorted ids.
 template <class T>
-GRADRING_API void push_sgd_rows(const Lane& lane, const SharedRows<T>& rows, const PushSgd<T>& push) noexcept;
+void push_sgd_rows(const Lane& lane, const SharedRows<T>& rows, const PushSgd<T>& push) noexcept;
 
 }  // namespace gradring

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -27,10 +26,10 @@ struct SoftmaxVjpArguments {
 };
 
 template <class T>
-GRADRING_API void softmax(const Lane& lane, const SoftmaxArguments<T>& arguments) noexcept;
+void softmax(const Lane& lane, const SoftmaxArguments<T>& arguments) noexcept;
 template <class T>
-GRADRING_API void softmax_vjp(const Lane& lane, const SoftmaxVjpArguments<T>& arguments) noexcept;
+void softmax_vjp(const Lane& lane, const SoftmaxVjpArguments<T>& arguments) noexcept;
 
-GRADRING_API int softmax_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
+int softmax_lanes(int64_t rows, int64_t columns, int lanes) noexcept;
 
 }  // namespace gradring

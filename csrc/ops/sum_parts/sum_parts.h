@@ -4,7 +4,6 @@
 
 #include <cstdint>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 
 namespace gradring {
@@ -20,6 +19,6 @@ struct SumPartsArguments {
 };
 
 template <class T>
-GRADRING_API void sum_parts(const Lane& lane, const SumPartsArguments<T>& arguments) noexcept;
+void sum_parts(const Lane& lane, const SumPartsArguments<T>& arguments) noexcept;
 
 }  // namespace gradring

@@ -66,15 +66,15 @@ struct TileFunctions {
 };
 
 // The unit's functions; null if the unit is absent, refused or switched off (runtime/tile_unit.h), or computes wrong sums.
-GRADRING_API const TileFunctions* unit_tiles() noexcept;
-GRADRING_API const TileFunctions& emulated_tiles() noexcept;
+const TileFunctions* unit_tiles() noexcept;
+const TileFunctions& emulated_tiles() noexcept;
 // Whether these functions give the emulation's bits for one product.
-GRADRING_API bool sums_are_right(const TileFunctions& functions) noexcept;
+bool sums_are_right(const TileFunctions& functions) noexcept;
 
 // The functions that products use: the unit's, or else the emulation's.
-GRADRING_API const TileFunctions& active_tiles() noexcept;
+const TileFunctions& active_tiles() noexcept;
 // For tests: products use the emulation, or again the unit if there is one.
-GRADRING_API void emulate_tiles(bool on) noexcept;
+void emulate_tiles(bool on) noexcept;
 
 // How many times as many operations per second the unit does as this processor's fp32 multiply-adds; 0 without the unit. It is
 // measured at the first call, by the best of several short tries of both, because a unit that is there is not always fast.

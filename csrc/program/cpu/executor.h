@@ -49,7 +49,7 @@ struct StepTicks {
   uint64_t& operator[](StepPart part) noexcept { return of[static_cast<size_t>(part)]; }
 };
 
-class GRADRING_API Executor {
+class Executor {
  public:
   // Validates, makes the schedule, and reserves the team's scratch. Throws Error. Two arenas of one program must not share
   // memory, as the schedule counts them as apart.

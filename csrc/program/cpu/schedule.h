@@ -4,7 +4,6 @@
 
 #include <vector>
 
-#include "gradring/export.h"
 #include "ops/work.h"
 #include "program/program.h"
 
@@ -24,6 +23,6 @@ struct Schedule {
 // Puts a barrier before each instruction that touches memory which an instruction since the last barrier has written,
 // or that writes memory which such an instruction has read. Memory is compared, not buffer numbers, so shared temps and
 // the kernels' shared scratch are covered. `lanes` is the size of the team.
-GRADRING_API Schedule make_schedule(const Program& program, int lanes);
+Schedule make_schedule(const Program& program, int lanes);
 
 }  // namespace gradring
