@@ -170,3 +170,34 @@ def test_a_callback_that_an_exception_ends_leaves_the_trainer_usable():
             traced(Raises(files, line, times), lambda trainer=trainer: fit(trainer))
         trainer.step(x, y)
         assert trainer.predict(x).shape == (ROWS, 3), line
+
+
+def test_a_state_that_an_exception_kept_from_being_loaded_can_be_loaded_again():
+    x, y = arrays()
+    target = np.eye(3, dtype=np.float32)[y]
+
+    def step(params, batch):
+        away = batch[0] @ params["w"] - batch[1]
+        return float((away**2).mean()), {"w": np.float32(2 / away.size) * (batch[0].T @ away)}
+
+    def user():
+        return gr.Trainer(step=step, params={"w": np.ones((6, 3), np.float32)}, optimizer=gr.optim.Adam(0.01))
+
+    for made, batch in ((trainer_of, (x, y)), (user, (x, target))):
+        trainer = made()
+        trainer.step(*batch)
+        state = trainer.state_dict()
+        trainer.step(*batch)
+        whole = trainer.state_dict()["params"]
+        files = ["training_state.py", "session/rates.py", "session/base.py", "optim/base.py", "optim/rates.py"]
+        counts = Raises(files)
+        traced(counts, lambda trainer=trainer, state=state: trainer.load_state_dict(state))
+        for line in counts.reached:
+            trainer = made()
+            with pytest.raises(Now):
+                traced(Raises(files, line), lambda trainer=trainer, state=state: trainer.load_state_dict(state))
+            trainer.step(*batch)
+            trainer.load_state_dict(state)
+            trainer.step(*batch)
+            for name, array in whole.items():
+                np.testing.assert_array_equal(trainer.params[name], array, err_msg=f"{name}, {line}")

@@ -43,9 +43,8 @@ class Rates:
 
     def _forget(self) -> None:
         """Forget the rates that were computed ahead, because they have changed."""
-        self._first, self._ahead = 0, np.empty(0)
-        if self._constant:
-            self._ahead = self._optimizer.all_learning_rates(0, 1)
+        ahead = self._optimizer.all_learning_rates(0, 1) if self._constant else np.empty(0)
+        self._first, self._ahead = 0, ahead
 
     @property
     def constant(self) -> Floats | None:
