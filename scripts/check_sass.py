@@ -30,7 +30,7 @@ class Rule(NamedTuple):
 
     kernel: str
     registers: int
-    loads: int = 0  # of 16 bytes, from global memory
+    loads: int = 0  # of 16 bytes, but for those from shared memory (LDS)
     stores: int = 0  # of 16 bytes
 
 
@@ -42,6 +42,10 @@ RULES = [
     Rule("sgd_kernel", 64, loads=2, stores=1),
     Rule("lion_kernel", 64, loads=3, stores=2),
     Rule("rmsprop_kernel", 80, loads=3, stores=2),
+    Rule("adam_spans_kernel", 80, loads=4, stores=3),
+    Rule("sgd_spans_kernel", 64, loads=2, stores=1),
+    Rule("lion_spans_kernel", 64, loads=3, stores=2),
+    Rule("rmsprop_spans_kernel", 80, loads=3, stores=2),
     Rule("softmax_kernel", 128, loads=1, stores=1),
     Rule("softmax_vjp_kernel", 128, loads=2, stores=1),
     Rule("cross_entropy_kernel", 128, loads=1, stores=1),
@@ -54,6 +58,8 @@ RULES = [
     Rule("activate_kernel", 128, loads=1, stores=1),
     Rule("derivative_kernel", 128, loads=2, stores=1),
     Rule("squares_kernel", 64, loads=1),
+    Rule("part_squares_kernel", 64, loads=1),
+    Rule("sums_kernel", 64, loads=2, stores=1),
     Rule("largest_kernel", 64, loads=1),
 ]
 OTHERS = Rule("", 96)
@@ -116,7 +122,7 @@ def parse(text: str, arch: int) -> Iterator[Kernel]:
             name.group(),
             arch,
             registers[name.group()],
-            len(re.findall(r"\bLDG\.E(?:\.\w+)*\.128", part)),
+            len(re.findall(r"\bLDG?\.E(?:\.\w+)*\.128", part)),
             len(re.findall(r"\bSTG?\.E(?:\.\w+)*\.128", part)),
             len(re.findall(r"\b(?:LDL|STL)\b", part)),
         )

@@ -46,6 +46,12 @@ def test_kernels_of_one_disassembly_keep_their_own_numbers():
     ]
 
 
+def test_wide_accesses_by_addresses_from_a_table_count_and_those_of_shared_memory_do_not():
+    more = "LD.E.128 R4, [R2.64] ; ST.E.128 [R2.64], R4 ; LDS.128 R4, [R2] ; STS.128 [R2], R4 ; LD.E.64 R4, [R2.64] ;"
+    (kernel,) = check_sass.parse(disassembly("a", 16, more), 90)
+    assert (kernel.loads, kernel.stores) == (2, 2)
+
+
 def test_a_kernel_that_breaks_its_rule_is_told_what_it_breaks():
     rule = check_sass.Rule("lion_kernel", 64, loads=3, stores=2)
     kernel = check_sass.Kernel("_ZN8gradring11lion_kernelIfEEvv", 90, 65, loads=2, stores=1, local=6)

@@ -108,6 +108,7 @@ TEST_CASE("every CUDA call of updates fails once: the error names it, nothing le
         CHECK(said.find(call) != std::string::npos);
         CHECK(cudaGetLastError() == cudaSuccess);
         if (!training) training = std::make_unique<Training>(1.0);
+        MUST(cudaDeviceSynchronize());  // the update may have been queued on the other stream
         const std::vector<float> params = training->params();
         training->step(1, 0.1, other.get());
         CHECK(training->params(other.get()) != params);
