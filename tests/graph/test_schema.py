@@ -103,6 +103,10 @@ BAD = {
         r"layer_norm, 1.Wrong.*weight",
     ),
     "an unknown attribute": (wrong("softmax", {"x": None}, {"axis": 1}), "1.Wrong.*(no attribute axis|axis)"),
+    "an attribute under another library's name": (
+        wrong("layer_norm", {"x": None}, {"epsilon": 1e-5}),
+        r"layer_norm, 1.Wrong.*attribute 'epsilon': expected one of \('eps',\)",
+    ),
     "an attribute of another type": (
         wrong("layer_norm", {"x": None}, {"eps": "small"}),
         r"layer_norm, 1.Wrong.*: eps is a str: must be a number",
@@ -127,6 +131,16 @@ def test_a_graph_that_a_layer_builds_wrongly_names_layer_op_and_operand(
     layer, message = BAD[name]
     with pytest.raises((TypeError, ValueError, NotImplementedError), match=f"(?s){message}"):
         nn.Sequential(nn.Linear(4, 3), layer)(np.ones((2, 4), np.float32))
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "predict"])
+def test_a_graph_that_does_not_train_has_no_node_that_trains(mode: str) -> None:
+    graph = train_graph(nn.Linear(4, 3), (5, 4), losses.CrossEntropy(), optimizer=optim.SGD(0.1))
+    check(graph)
+    with pytest.raises(
+        ValueError, match=rf"\[graph\] node \d+ \(.*phase: expected none that trains, in the mode '{mode}'"
+    ):
+        check(replace(graph, mode=mode))
 
 
 def trace_of(build: Callable[[Builder, str], Any]) -> nn.Layer:

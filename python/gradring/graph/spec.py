@@ -127,6 +127,11 @@ def _check_node(graph: Graph, number: int, node: Node) -> None:
         for role in roles:
             if role not in given and not schema.operands[role].optional:
                 raise fail(number, node, role, "absent", "a value", "none")
+    for name in node.attributes:
+        if name not in schema.attributes:
+            raise ValueError(
+                f"{place_of(number, node)}: attribute {name!r}: expected one of {tuple(schema.attributes)}"
+            )
     refused = refusal(graph, node)
     if refused:
         # Both `refused` and the place begin with the name of the op, so `reason` removes it from one of them.
@@ -149,6 +154,8 @@ def _check_order(graph: Graph) -> None:
     latest = 0
     for number, node in enumerate(graph.nodes):
         phase = PHASES.index(node.phase)
+        if graph.mode in ("evaluate", "predict") and node.phase in ("backward", "update"):
+            raise fail(number, node, "-", "phase", f"none that trains, in the mode {graph.mode!r}", node.phase)
         if phase < latest:
             raise fail(number, node, "-", "phase", f"{PHASES[latest]} or a later one", node.phase)
         latest = phase
