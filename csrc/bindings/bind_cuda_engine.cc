@@ -47,8 +47,9 @@ Arenas device_arenas(const DeviceArenas& given) {
 // A device's engine, and the library of products that its programs call.
 class PyDeviceEngine {
  public:
-  PyDeviceEngine(int device, uintptr_t library, const DeviceArenas& arenas, const EngineOptions& options, bool tune)
-      : device_(device), products_(cuda::make_products(device, reinterpret_cast<void*>(library), tune)) {
+  PyDeviceEngine(int device, uintptr_t library, const DeviceArenas& arenas, const EngineOptions& options, bool tune,
+                 bool tf32)
+      : device_(device), products_(cuda::make_products(device, reinterpret_cast<void*>(library), tune, tf32)) {
     DeviceOptions on;
     on.device = device, on.products = products_.get(), on.processors = cuda::processors_of(device);
     engine_ = std::make_unique<DeviceEngine>(device_arenas(arenas), options, on);
@@ -214,14 +215,16 @@ void bind_cuda_engine(py::module_& m) {
   py::class_<PyDeviceEngine> engine(m, "Engine", "Programs, arenas and counts of one model on a CUDA device.");
   engine
       .def(py::init([](int device, uintptr_t library, const DeviceArenas& arenas, int lanes, int64_t accumulate,
-                       uint64_t seed, bool check_finite, bool tune) {
+                       uint64_t seed, bool check_finite, bool tune, bool tf32) {
              return std::make_unique<PyDeviceEngine>(device, library, arenas,
-                                                     EngineOptions{lanes, accumulate, seed, check_finite}, tune);
+                                                     EngineOptions{lanes, accumulate, seed, check_finite}, tune, tf32);
            }),
            py::arg("device"), py::arg("library"), py::arg("arenas"), py::arg("lanes"), py::arg("accumulate"),
-           py::arg("seed"), py::arg("check_finite"), py::arg("tune") = false,
+           py::arg("seed"), py::arg("check_finite"), py::arg("tune") = false, py::arg("tf32") = false,
            "Make an engine. `library` is what dlopen returned for cuBLASLt. Each arena is (name, kind, DeviceArena), "
-           "and its kind is param, grad or state. With `tune`, timing chooses the algorithm of each matrix product.")
+           "and its kind is param, grad or state. With `tune`, timing chooses the algorithm of each matrix product. "
+           "With "
+           "`tf32`, products of float32 read tf32.")
       .def(
           "algorithms",
           [](const PyDeviceEngine& e) { return cuda::choices_text(e.products().origin(), e.products().record()); },

@@ -69,6 +69,7 @@ static_assert(lt::kNotSupported == static_cast<int>(CUBLAS_STATUS_NOT_SUPPORTED)
 static_assert(lt::kNormal == static_cast<int>(CUBLAS_OP_N) && lt::kTransposed == static_cast<int>(CUBLAS_OP_T));
 static_assert(lt::kCompute32 == static_cast<int>(CUBLAS_COMPUTE_32F));
 static_assert(lt::kCompute64 == static_cast<int>(CUBLAS_COMPUTE_64F));
+static_assert(lt::kComputeTf32 == static_cast<int>(CUBLAS_COMPUTE_32F_FAST_TF32));
 static_assert(lt::kReal32 == static_cast<int>(CUDA_R_32F) && lt::kReal64 == static_cast<int>(CUDA_R_64F));
 static_assert(lt::kBfloat16 == static_cast<int>(CUDA_R_16BF));
 static_assert(lt::kDescTransA == static_cast<int>(CUBLASLT_MATMUL_DESC_TRANSA));

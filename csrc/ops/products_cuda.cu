@@ -12,12 +12,12 @@ namespace {
 struct Types {
   int operands, result, compute, scale;
 };
-Types types_of(ProductDtypes dtypes) noexcept {
+Types types_of(ProductDtypes dtypes, bool tf32) noexcept {
   switch (dtypes) {
     case ProductDtypes::kFloat64: return {lt::kReal64, lt::kReal64, lt::kCompute64, lt::kReal64};
     case ProductDtypes::kBfloat16: return {lt::kBfloat16, lt::kBfloat16, lt::kCompute32, lt::kReal32};
     case ProductDtypes::kBfloat16ToFloat32: return {lt::kBfloat16, lt::kReal32, lt::kCompute32, lt::kReal32};
-    default: return {lt::kReal32, lt::kReal32, lt::kCompute32, lt::kReal32};
+    default: return {lt::kReal32, lt::kReal32, tf32 ? lt::kComputeTf32 : lt::kCompute32, lt::kReal32};
   }
 }
 
@@ -39,8 +39,8 @@ struct Products::Call {
   LtDescription product = nullptr, a = nullptr, b = nullptr, c = nullptr;
   int status = lt::kSuccess;
 
-  Call(const CublasLt& lib, const CudaProduct& p) : library(lib) {
-    const Types types = types_of(p.dtypes);
+  Call(const CublasLt& lib, const CudaProduct& p, bool tf32) : library(lib) {
+    const Types types = types_of(p.dtypes, tf32);
     const int first = p.trans_b ? lt::kTransposed : lt::kNormal, second = p.trans_a ? lt::kTransposed : lt::kNormal;
     const auto size = [](int64_t n) { return static_cast<uint64_t>(n); };
     step("cublasLtMatmulDescCreate", library.create_product(&product, types.compute, types.scale));
@@ -71,8 +71,11 @@ struct Products::Call {
   void step(const char* call, int result) { status = noted(call, result); }
 };
 
-Products::Products(const CublasLt& library, std::string device, size_t workspace_bytes)
-    : library_(library), origin_{std::move(device), library.version()}, workspace_bytes_(workspace_bytes) {
+Products::Products(const CublasLt& library, std::string device, size_t workspace_bytes, bool tf32)
+    : library_(library),
+      origin_{std::move(device) + (tf32 ? " tf32" : ""), library.version()},
+      workspace_bytes_(workspace_bytes),
+      tf32_(tf32) {
   if (const int status = noted("cublasLtCreate", library_.create(&handle_)); status != lt::kSuccess) {
     throw_failure("matmul", kLibraryError + status);
   }
@@ -140,7 +143,7 @@ int Products::run(const CudaProduct& given, const void* a, const void* b, void* 
       if (code == 0 && !capturing) code = tune(product, a, b, c, queue, workspace);
       if (code != 0) return code;
     }
-    const Call call(library_, product);
+    const Call call(library_, product, tf32_);
     RecordedAlgorithm choice;
     int status = call.status;
     if (status == lt::kSuccess) status = choose(product, call, &choice);
@@ -162,7 +165,7 @@ int Products::run(const CudaProduct& given, const void* a, const void* b, void* 
 int Products::tune(const CudaProduct& given, const void* a, const void* b, void* c, const CudaQueue& queue,
                    void* workspace) const {
   const CudaProduct product = at_addresses(given, a, b, c);
-  const Call call(library_, product);
+  const Call call(library_, product, tf32_);
   if (call.status != lt::kSuccess) return kLibraryError + call.status;
   std::vector<LtHeuristic> found;
   if (const int status = candidates(product, call, 8, &found); status != lt::kSuccess) return kLibraryError + status;
@@ -213,7 +216,7 @@ bool Products::restore(const ProductsOrigin& origin, const std::vector<RecordedA
   if (!(origin == origin_)) return false;
   for (const RecordedAlgorithm& each : choices) {
     // A record comes from a file: the library decides whether the algorithm fits the product.
-    const Call call(library_, each.product);
+    const Call call(library_, each.product, tf32_);
     if (call.status != lt::kSuccess) return false;
     LtHeuristic found{};
     if (library_.check(handle_, call.product, call.a, call.b, call.c, call.c, &each.algorithm, &found) !=

@@ -32,8 +32,10 @@ struct RecordedAlgorithm {
 
 class Products final : public CudaProducts {
  public:
-  // workspace_bytes is the most that an algorithm may use. Throws Error if the library refuses.
-  Products(const CublasLt& library, std::string device, size_t workspace_bytes);
+  // workspace_bytes is the most that an algorithm may use. With `tf32`, products of float32 read their operands as tf32: rounded to
+  // 10 bits behind the first one, with sums in float32. A record of algorithms is then of another origin. Throws Error if the
+  // library refuses.
+  Products(const CublasLt& library, std::string device, size_t workspace_bytes, bool tf32 = false);
   ~Products() override;
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
@@ -68,6 +70,7 @@ class Products final : public CudaProducts {
   CublasLt library_;
   ProductsOrigin origin_;
   size_t workspace_bytes_;
+  bool tf32_;
   bool tuning_ = false;
   LtHandle handle_ = nullptr;
   mutable std::mutex mutex_;

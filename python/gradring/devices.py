@@ -58,11 +58,18 @@ def products_library() -> int:
 
 
 def engine(
-    device: str, arenas: Any, lanes: int, accumulate: int, seed: int, check_finite: bool, tune: bool = False
+    device: str,
+    arenas: Any,
+    lanes: int,
+    accumulate: int,
+    seed: int,
+    check_finite: bool,
+    tune: bool = False,
+    tf32: bool = False,
 ) -> Any:
     """The native engine that runs programs over these arenas of the device. With ``tune``, one of a CUDA device chooses the
-    algorithm of each matrix product by timing; the CPU has one algorithm."""
+    algorithm of each matrix product by timing; the CPU has one algorithm. With ``tf32``, these products read tf32."""
     if device == CPU:
         return _core.Engine(arenas, lanes, accumulate, seed, check_finite)
     cuda = import_module("gradring._cuda")
-    return cuda.Engine(number_of(device), products_library(), arenas, lanes, accumulate, seed, check_finite, tune)
+    return cuda.Engine(number_of(device), products_library(), arenas, lanes, accumulate, seed, check_finite, tune, tf32)

@@ -19,7 +19,7 @@ _ASYNCHRONOUS = ("locked", "atomic", "hogwild")
 class Options:
     """The options that a session has too."""
 
-    dtype: Literal["float32", "float64", "bfloat16"]
+    dtype: Literal["float32", "float64", "bfloat16", "tf32"]
     threads: int | Literal["auto"]
     accumulate: int
     clip_norm: float | None
@@ -32,7 +32,7 @@ class Options:
     ) -> Options:
         """Check these options; errors begin with ``where``."""
         return cls(
-            dtype=float_dtype(where, dtype, ("bfloat16",)),
+            dtype=float_dtype(where, dtype, ("bfloat16", "tf32")),
             threads=auto_or_whole(where, "threads", threads, 1, _MOST_THREADS) or "auto",
             accumulate=whole(where, "accumulate", accumulate, 1),
             clip_norm=None if clip_norm is None else real(where, "clip_norm", clip_norm, above=0, also="None"),
@@ -43,12 +43,12 @@ class Options:
     @property
     def stored(self) -> Literal["float32", "float64"]:
         """The dtype of the parameters."""
-        return "float32" if self.dtype == "bfloat16" else self.dtype
+        return "float64" if self.dtype == "float64" else "float32"
 
     @property
     def operands(self) -> str | None:
         """The dtype of what products read, if it is narrower than that of the parameters."""
-        return "bfloat16" if self.dtype == "bfloat16" else None
+        return None if self.dtype == self.stored else self.dtype
 
 
 def _is(value: Any, word: str) -> bool:

@@ -95,7 +95,8 @@ class Trainer(Settled):
     of its library, ignores the record and chooses anew. On the CPU, which has one algorithm, ``tune`` has no effect.
 
     ``dtype`` is that of parameters and arithmetic, ``"float32"`` or ``"float64"``. With ``"bfloat16"`` everything is float32
-    but the matrices that products read, which are rounded to bfloat16: far faster where the CPU has a tile unit.
+    but the matrices that products read, which are rounded to bfloat16: far faster where the CPU has a tile unit. With
+    ``"tf32"``, on CUDA devices alone, they are rounded to tf32, which has 10 bits behind the first one.
     ``products`` says how float32 matrices are multiplied in steps and evaluations on the CPU, as ``gr.set_float32_products``
     does, whose choice counts without it and for ``predict``. ``plan()`` shows both, and files record neither.
 

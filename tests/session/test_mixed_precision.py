@@ -204,7 +204,7 @@ def test_every_form_of_the_dtype_is_taken(given):
 
 
 def test_other_dtypes_and_what_contradicts_are_refused_by_name():
-    with pytest.raises(ValueError, match="dtype must be 'float32', 'float64' or 'bfloat16', got 'float16'"):
+    with pytest.raises(ValueError, match="dtype must be 'float32', 'float64', 'bfloat16' or 'tf32', got 'float16'"):
         gr.Trainer(model(), dtype="float16")
     with pytest.raises(ValueError, match="products='pieces3' is about matrices of float32.*give one of the two"):
         gr.Trainer(model(), dtype="bfloat16", products="pieces3")

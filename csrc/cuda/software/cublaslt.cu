@@ -1,8 +1,10 @@
 // cuBLASLt's table for the software device. Algorithm 0 rounds a sum in double once; algorithm 1 rounds the halves of
 // k, the first of which it keeps in the workspace, and adds them. So a test can see which of them ran, and whether two
 // products wrongly share a workspace. Algorithm 1 needs operands at multiples of 16 bytes, as wide loads do; like the real
-// library, the heuristic takes the operands for aligned if it is not told otherwise.
+// library, the heuristic takes the operands for aligned if it is not told otherwise. Operands are rounded to tf32 if the product
+// says so.
 #include <algorithm>
+#include <bit>
 
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
@@ -47,7 +49,22 @@ struct Arguments {
   typename T::Out* d;
   typename T::Sum alpha, beta;
   typename T::Sum* workspace;
+  bool tf32;
 };
+
+// To the nearest number of 10 bits behind the first one, and away from zero if two are as near, as cvt.rna.tf32 does.
+__device__ float as_tf32(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  if ((bits & 0x7f800000) == 0x7f800000) return x;
+  return std::bit_cast<float>((bits + 0x1000) & 0xffffe000);
+}
+template <class T>
+__device__ double operand(T x, bool tf32) {
+  if constexpr (sizeof(T) == 4) {
+    if (tf32) return static_cast<double>(as_tf32(x));
+  }
+  return static_cast<double>(device::widen(x));
+}
 
 template <bool kInHalves, class T>
 __device__ void product(const Arguments<T>& g) {
@@ -57,8 +74,8 @@ __device__ void product(const Arguments<T>& g) {
     const auto sum = [&](int64_t begin, int64_t end) {
       double total = 0;
       for (int64_t p = begin; p < end; ++p) {
-        total += static_cast<double>(device::widen(g.a[g.trans_a ? p + row * g.lda : row + p * g.lda])) *
-                 static_cast<double>(device::widen(g.b[g.trans_b ? column + p * g.ldb : p + column * g.ldb]));
+        total += operand(g.a[g.trans_a ? p + row * g.lda : row + p * g.lda], g.tf32) *
+                 operand(g.b[g.trans_b ? column + p * g.ldb : p + column * g.ldb], g.tf32);
       }
       return total;
     };
@@ -126,6 +143,7 @@ int extents(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d,
   const bool to_float = a.type == lt::kBfloat16 && d.type == lt::kReal32;
   if (a.type != b.type || (d.type != a.type && !to_float)) return lt::kNotSupported;
   if ((p.compute == lt::kCompute64) != (a.type == lt::kReal64)) return lt::kNotSupported;
+  if (p.compute == lt::kComputeTf32 && a.type != lt::kReal32) return lt::kNotSupported;
   for (const Matrix& each : {a, b, d}) {
     if (each.leading < number(each.rows) || each.rows == 0 || each.columns == 0) return lt::kInvalidValue;
   }
@@ -178,7 +196,7 @@ int run_as(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d, 
   g.a = static_cast<const In*>(x), g.b = static_cast<const In*>(y), g.c = static_cast<const Out*>(c),
   g.d = static_cast<Out*>(to);
   g.alpha = *static_cast<const Sum*>(alpha), g.beta = *static_cast<const Sum*>(beta),
-  g.workspace = static_cast<Sum*>(workspace);
+  g.workspace = static_cast<Sum*>(workspace), g.tf32 = p.compute == lt::kComputeTf32;
   const dim3 blocks(device::element_blocks(g.m * g.n, 1, 2)), threads(device::kElementThreads);
   const auto queue = static_cast<cudaStream_t>(stream);
   const int code = algorithm == 1 ? LAUNCH(sums_in_halves<T>, blocks, threads, 0, queue, g)

@@ -41,12 +41,12 @@ int processors_of(int device) {
   return count;
 }
 
-std::unique_ptr<Products> make_products(int device, void* library, bool tune) {
+std::unique_ptr<Products> make_products(int device, void* library, bool tune, bool tf32) {
   cudaDeviceProp properties{};
   const cudaError_t code = cudaGetDeviceProperties(&properties, device);
   if (noted("cudaGetDeviceProperties", code) != cudaSuccess) throw_failure(kWho, code);
   const OnDevice on(kWho, device);
-  auto products = std::make_unique<Products>(table_of(library), properties.name, kWorkspace);
+  auto products = std::make_unique<Products>(table_of(library), properties.name, kWorkspace, tf32);
   products->set_tuning(tune);
   return products;
 }

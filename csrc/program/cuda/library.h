@@ -11,7 +11,7 @@ namespace gradring::cuda {
 int processors_of(int device);
 
 // library: what dlopen returned for cuBLASLt; the software device has its own and ignores it. tune: the first run of each shape
-// chooses the algorithm by timing. Throws Error.
-std::unique_ptr<Products> make_products(int device, void* library, bool tune);
+// chooses the algorithm by timing. tf32: products of float32 read tf32. Throws Error.
+std::unique_ptr<Products> make_products(int device, void* library, bool tune, bool tf32 = false);
 
 }  // namespace gradring::cuda

@@ -46,7 +46,7 @@ class Forward:
     def __init__(
         self, model: Layer, store: Store | None = None, lanes: int | None = None, operands: str | None = None
     ) -> None:
-        """Products read ``operands``, a dtype of 16 bits, if it is given."""
+        """Products read ``operands``, a dtype of 16 bits or ``"tf32"``, if it is given."""
         self.store = model.store if store is None else store
         self._model, self._lanes = model, _core.usable_cores() if lanes is None else lanes
         self._operands = operands
@@ -87,8 +87,9 @@ class _Pass:
     """Programs of the forward pass, for one thread at a time."""
 
     def __init__(self, model: Layer, store: Store, lanes: int, operands: str | None) -> None:
-        self._operands = operands
-        self._programs = Programs(model, Arenas(store), lanes=lanes)
+        tf32 = operands == "tf32"
+        self._operands = None if tf32 else operands
+        self._programs = Programs(model, Arenas(store), lanes=lanes, tf32=tf32)
         self._output: tuple[int, ...] = ()  # the shape of a row
         self._dtypes: tuple[str, ...] = ()  # the dtypes in which the programs read the inputs
         self._ready: tuple[object, ...] = ()  # the last call's look, if the programs are ready for another of the same

@@ -41,11 +41,12 @@ class Programs:
         staleness: int | None = None,
         peers: Peers | None = None,
         tune: bool = False,
+        tf32: bool = False,
     ) -> None:
         self.model, self.arenas, self.store = model, arenas, arenas.store
         self.store.programs.add(self)
         self.dtype = self.store.dtype
-        self.native = devices.engine(self.store.device, arenas.native(), lanes, accumulate, seed, check_finite, tune)
+        self.native = devices.engine(self.store.device, arenas.native(), lanes, accumulate, seed, check_finite, tune, tf32)
         self.peers = peers
         self.asynchronous = parallel != "allreduce"
         # The replicas, or the workers that update the parameters without waiting for each other.

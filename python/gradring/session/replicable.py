@@ -108,6 +108,8 @@ def require_native(model: Layer, loss: losses.Loss, device: str) -> None:
 def require_products(device: str, products: str | None, operands: str | None) -> None:
     """Raise ``ValueError`` if a trainer is told how to multiply float32 matrices and to have none, and ``NotBuilt`` if the
     device has no such products."""
+    if operands == "tf32" and device == devices.CPU:
+        raise ValueError("[Trainer] dtype='tf32' is of CUDA devices: give device='cuda', or dtype='float32'")
     if products not in (None, "fma") and operands is not None:
         raise ValueError(
             f"[Trainer] products={products!r} is about matrices of float32, and dtype={operands!r} makes them {operands}: give "

@@ -170,6 +170,7 @@ class SessionState(CountedSession):
             staleness=staleness,
             peers=self.peers,
             tune=tune,
+            tf32=self.operands == "tf32",
         )
         self._tunes = tune
         self._recorded = tune and self.device != devices.CPU
@@ -521,7 +522,8 @@ class SessionState(CountedSession):
 
     def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool, *, part: bool = False) -> Graph:
         """The graph of a training step or an evaluation for a batch, or a ``part`` of one, of these inputs."""
-        said: dict[str, Any] = {"dtype": self.dtype, "operands": self.operands, "target": self._target}
+        narrow = None if self.operands == "tf32" else self.operands
+        said: dict[str, Any] = {"dtype": self.dtype, "operands": narrow, "target": self._target}
         said["layout"] = self._programs.store.layout
         if weighted:
             said["weight"] = self._weight_slot
