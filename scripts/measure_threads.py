@@ -90,6 +90,12 @@ def predictions(rows: int) -> Callable[[], Call]:
     return make
 
 
+def python_alone() -> Call:
+    """A call of a few microseconds that only Python runs. Its threads share Python's lock, so this is the most that four threads of
+    short calls can make."""
+    return lambda: sum(range(900))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=9)
@@ -101,6 +107,7 @@ def main() -> None:
         "gelu of (4096, 256)": (eager(4096), 2),
         "matmul of (128, 128)": (product(128), 2),
         "matmul of (512, 512)": (product(512), 2),
+        "Python alone": (python_alone, 4),
         "predict of 1 row": (predictions(1), 4),
         "predict of 64 rows": (predictions(64), 4),
         "predict of 1024 rows": (predictions(1024), 4),
