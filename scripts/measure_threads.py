@@ -91,8 +91,8 @@ def predictions(rows: int) -> Callable[[], Call]:
 
 
 def python_alone() -> Call:
-    """A call of a few microseconds that only Python runs. Its threads share Python's lock, so this is the most that four threads of
-    short calls can make."""
+    """A call of a few microseconds that only Python runs. Its threads share Python's lock, so this is about the most that
+    four threads of short calls can make."""
     return lambda: sum(range(900))
 
 
