@@ -7,7 +7,7 @@ from abc import ABCMeta
 from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from gradring.habits import close_to, with_hint
+from gradring.habits import hint_for, with_hint
 
 __all__ = ["Explained", "Settled", "explain_read_only", "guarded"]
 
@@ -118,6 +118,5 @@ class Settled(metaclass=_SettledType):
         kind = type(self).__name__
         if name in dir(self):
             return f"[{kind}] {name} is read-only after construction: make a new {kind} with another one"
-        close = close_to(name, dir(self))
-        hint = f"; did you mean {close!r}?" if close else ""
-        return f"[{kind}] there is no attribute {name!r} to set{hint}"
+        hint = hint_for(kind, name, [known for known in dir(self) if known[:1] != "_"])
+        return f"[{kind}] there is no attribute {name!r} to set{hint and ': ' + hint}"

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["close_to", "explained", "explained_methods", "with_hint"]
+__all__ = ["close_to", "explained", "explained_methods", "hint_for", "with_hint"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -50,7 +50,7 @@ _INSTEAD: dict[str, dict[str, str]] = {
         ),
         **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps"), "accumulate= is that number"),
         **dict.fromkeys(("accelerator", "devices"), "give device='cuda' or 'cpu', and replicas= for their number"),
-        "precision": "dtype= is 'float32' or 'float64'",
+        "precision": "dtype= is 'float32', 'float64', 'bfloat16' or, on a CUDA device, 'tf32'",
     },
     "Loader": {
         **dict.fromkeys(("num_workers", "workers"), _WORKERS),
@@ -173,6 +173,18 @@ def _meant(name: str, known: Iterable[str]) -> str:
     return called[0] if called else close_to(name, known)
 
 
+def hint_for(where: str, name: str, known: Iterable[str]) -> str:
+    """What to do about a ``name`` that is not among the ``known`` ones: what takes its place, or the name that it has
+    here; empty if there is neither.
+
+    >>> hint_for("Trainer", "learning_rate", ["optimizer"])
+    'the rate belongs to the optimizer: optimizer=gr.optim.AdamW(1e-3)'
+    """
+    meant = _meant(name, known)
+    instead = _INSTEAD.get(where, {}).get(name) or ("" if meant else _INSTEAD[""].get(name, ""))
+    return instead or (f"did you mean {meant!r}?" if meant else "")
+
+
 def with_hint(where: str, error: TypeError, named: Iterable[str], signature: inspect.Signature) -> TypeError:
     """Python's error for arguments that do not fit, with what to do about those ``named`` ones that ``signature`` does not
     have: what takes their place, the name that they have here, or all names that there are.
@@ -187,14 +199,7 @@ def with_hint(where: str, error: TypeError, named: Iterable[str], signature: ins
     "[EarlyStop] no: its arguments are (metric='val_loss', patience=10)"
     """
     known = [name for name in signature.parameters if name != "self"]
-    hints = []
-    for name in named:
-        if name in known:
-            continue
-        meant = _meant(name, known)
-        instead = _INSTEAD.get(where, {}).get(name) or (None if meant else _INSTEAD[""].get(name))
-        hints.append(instead or (f"did you mean {meant!r}?" if meant else ""))
-    hint = next(filter(None, hints), "")
+    hint = next(filter(None, (hint_for(where, name, known) for name in named if name not in known)), "")
     if not hint and known:
         bare = [one.replace(annotation=one.empty) for name, one in signature.parameters.items() if name != "self"]
         hint = f"its arguments are {signature.replace(parameters=bare, return_annotation=signature.empty)}"
