@@ -21,6 +21,11 @@ DP = {
     "torch DDP, default": "dp_torch:ddp_default",
     "jax, 2 host devices": "dp_jax:sharded",
 }
+ALLREDUCE = "allreduce_mpi:entrants"
+UNFAIR = {
+    "oneCCL": "the wheel oneccl-cpu has a C++ library without headers, and no Python module: no call from NumPy arrays",
+    "pypccl": "on Linux it has one wheel, for CPython 3.12, and it sends by TCP as gloo does",
+}
 
 _SAMPLES = {
     "torch samples, 0 workers": "loader_torch_others:samples workers=0",

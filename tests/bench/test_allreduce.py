@@ -1,17 +1,25 @@
 """The race of all-reduces: inputs are rewritten, wrong sums are found, ratios are those of the best peer."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gradring.bench import allreduce_group
+from gradring.bench import allreduce, allreduce_group
 from gradring.bench.allreduce import CASES, Case, Row, _ratio, read_native
 from gradring.bench.allreduce_entrants import Entrant, entrants
 from gradring.bench.allreduce_group import Ranks
 from gradring.bench.allreduce_libraries import LIBRARIES, Library, _numpy
 from gradring.bench.allreduce_rank import _Case
-from gradring.bench.allreduce_tuning import tuned
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"
+
+
+@pytest.fixture
+def folder(monkeypatch):
+    """The modules of benchmarks/peers can be imported."""
+    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def summed_of_two(library_sum, elements=100):
@@ -89,7 +97,7 @@ def test_a_library_that_is_not_there_is_missing():
     launcher = entrants()[0].launcher
     assert "nothing" not in LIBRARIES
     ranks = Ranks(Entrant("nothing", launcher, ("nothing",)), 2, [0, 0])
-    assert "KeyError: 'nothing'" in ranks.missing
+    assert "No module named 'nothing'" in ranks.missing
 
 
 SLOW_RANK = """
@@ -130,7 +138,9 @@ def test_native_lines_are_read():
         read_native("        16 warm       0.33       0.35       0.38 us\n", warm)
 
 
-def test_each_size_gets_its_fastest_algorithm():
+def test_each_size_gets_its_fastest_algorithm(folder):
+    from allreduce_tuning import tuned
+
     class Group:
         """Algorithm 2 is fast up to 1,000 bytes, 7 beyond; 3 fails at large sizes, and the others do not start."""
 
@@ -149,18 +159,49 @@ def test_each_size_gets_its_fastest_algorithm():
         def close(self):
             pass
 
-    (best,) = tuned([Entrant("MPI", (), ("mpi",), {"A": "b"}, "mpi", tunes="CHOICE")], 2, [0, 1], [8, 512, 4096], Group)
-    assert best.environment == {"A": "b", "CHOICE": "2:0-8;2:9-512;7:513-4096"} and not best.tunes
+    mpi = Entrant("MPI", (), ("mpi",), {"A": "b"}, "mpi")
+    (best,) = tuned(mpi, "CHOICE", 2, [0, 1], [8, 512, 4096], Group)
+    assert best.environment == {"A": "b", "CHOICE": "2:0-8;2:9-512;7:513-4096"}
     assert best.name == "MPI, best algorithms"
 
 
-def test_an_mpi_of_a_folder_is_told_by_its_library(tmp_path):
+def test_an_mpi_of_a_folder_is_told_by_its_library(folder, tmp_path):
+    from allreduce_mpi import mpis
+
     for kind, library in (("mpich5", "libmpi.so.12"), ("ompi5", "libmpi.so.40")):
         for name in ("bin/mpiexec", f"lib/{library}"):
             path = tmp_path / kind / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o755)
-    names = [entrant.name for entrant in entrants([tmp_path / "mpich5", tmp_path / "ompi5"])]
+    found = mpis([tmp_path / "mpich5", tmp_path / "ompi5"])
+    names = [entrant.name for entrant in found]
     assert "MPICH of mpich5" in names and "Open MPI of ompi5" in names
     with pytest.raises(ValueError, match="must have bin/mpiexec"):
-        entrants([tmp_path])
+        mpis([tmp_path])
+    assert all(entrant.library == ("allreduce_mpi:library",) and entrant.folder == str(FOLDER) for entrant in found)
+
+
+def test_a_folder_of_peers_says_who_races_and_where_the_ranks_find_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "peers.py").write_text("ALLREDUCE = 'mine:entrants'\nUNFAIR = {'other': 'it has no call'}\n")
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setattr(allreduce, "_TOGETHER", 3)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    allreduce.run(rounds=1, only=["8 B"], peers=["mine"], peers_from=tmp_path)
+    said = capsys.readouterr().out
+    assert "x the speed of mine" in said and "missing: other: it has no call" in said, said
+    with pytest.raises(ValueError, match="--mpi-from: give also --peers-from"):
+        allreduce.run(rounds=1, only=["8 B"], mpi_from=[tmp_path])
+
+
+MINE = """
+from pathlib import Path
+from gradring.bench.allreduce_entrants import Entrant, entrants as own
+from gradring.bench.allreduce_libraries import LIBRARIES
+
+def entrants(mpi_from, ranks, cores, sizes):
+    assert (ranks, sizes) == (2, [8]) and len(cores) == 2
+    return [Entrant("mine", own()[0].launcher, ("mine:library", "numpy=1"), family="mpi", folder=str(Path(__file__).parent))]
+
+def library(*given, **options):
+    return LIBRARIES["ours"](*given, **options)
+"""

@@ -1,4 +1,5 @@
-"""``gradring bench allreduce``: float32 sums over processes, against gloo, MPICH, Open MPI and Intel MPI (by mpi4py).
+"""``gradring bench allreduce``: float32 sums over processes, against gloo and, with ``--peers-from benchmarks/peers``, against
+MPICH, Open MPI and Intel MPI.
 
 Every library runs in processes of its own, which its own launcher starts, and which are pinned to one processor each. In
 each round each library runs once per row; every second round goes in reverse order. Before each call the inputs are
@@ -15,14 +16,16 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .allreduce_entrants import UNFAIR, entrants
+from .allreduce_entrants import entrants
 from .allreduce_group import Ranks
-from .allreduce_tuning import tuned
+from .contender import load
 from .harness import format_seconds, geometric_mean, write
 from .machine import core_round_trip, describe
+from .peers import read_peers
 from .report import describe_cores, print_machine
 
 OURS = "gradring"
@@ -117,11 +120,11 @@ class Row:
 
 
 def run(out: Path | None = None, rounds: int | None = None, only: list[str] | None = None, peers: list[str] | None = None,
-        native: Path | None = None, mpi_from: list[Path] | None = None) -> None:  # fmt: skip
+        peers_from: Path | None = None, native: Path | None = None, mpi_from: list[Path] | None = None) -> None:  # fmt: skip
     """Race, print the table, and write it to `out`.
 
-    `only`: names of rows; `peers`: names of contenders, beside ours; `native`: the program comm_bench, for the bound and
-    our times from C++; `mpi_from`: folders of further MPIs, with bin/mpiexec and lib/libmpi.so.
+    `only`: names of rows; `peers`: names of contenders, beside ours; `peers_from`: a folder of peers; `native`: the program
+    comm_bench, for the bound and our times from C++; `mpi_from`: folders of further MPIs, with bin/mpiexec and lib/libmpi.so.
     """
     program = None if native is None else shutil.which(str(native))
     if native is not None and program is None:
@@ -132,15 +135,20 @@ def run(out: Path | None = None, rounds: int | None = None, only: list[str] | No
     if only and (unknown := set(only) - {case.name for case in CASES}):
         raise ValueError(f"[bench] --only: no row {sorted(unknown)[0]!r}; rows are {', '.join(c.name for c in CASES)}")
     cases = [case for case in CASES if not only or case.name in only]
-    known = entrants(mpi_from or [])
+    folder = read_peers(peers_from)
+    if mpi_from and not folder.allreduce:
+        raise ValueError("[bench] --mpi-from: give also --peers-from, a folder that knows how to call an MPI (ALLREDUCE)")
     families: dict[str, str] = {}
+    sys.path.append(folder.folder)
     rows = [Row(case) for case in cases]
-    missing = dict(UNFAIR)
+    missing = dict(folder.unfair)
     abouts: dict[str, str] = {}
     trips: list[float] = []
     for ranks in sorted({case.ranks for case in cases}):
         some = [row for row in rows if row.case.ranks == ranks]
-        chosen = known + tuned([e for e in known if e.tunes], ranks, cores, sorted(row.case.bytes for row in some))
+        sizes = sorted(row.case.bytes for row in some)
+        more = load(folder.allreduce)(mpi_from or [], ranks, cores, sizes) if folder.allreduce else []
+        chosen = [*entrants(), *more]
         chosen = [e for e in chosen if not peers or e.family == "ours" or e.name in peers]
         families.update({entrant.name: entrant.family for entrant in chosen})
         groups = [Ranks(entrant, ranks, cores) for entrant in chosen]

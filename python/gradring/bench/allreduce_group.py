@@ -44,6 +44,8 @@ class Ranks:
 
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         settings = {name: fill(value) for name, value in entrant.environment.items()}
+        paths = [entrant.folder, os.environ.get("PYTHONPATH", "")] if entrant.folder else []
+        one |= {"PYTHONPATH": os.pathsep.join(filter(None, paths))} if paths else {}
         environment = {**os.environ, **one, "GRADRING_BENCH_CORES": ",".join(map(str, cores)), **settings}
         command = [*map(fill, entrant.launcher), folder, str(ranks), *entrant.library]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIBRARIES", "Library"]
+__all__ = ["LIBRARIES", "AllReduce", "Array", "Library"]
 
 Array = NDArray[np.float32]
 # Sums a float32 array over the ranks, in place.
@@ -56,30 +55,4 @@ def _gloo(rank: int, size: int, folder: str, **options: str) -> Library:
     return Library(_numpy, bind, torch.__version__)
 
 
-def _mpi(rank: int, size: int, folder: str, **options: str) -> Library:
-    from mpi4py import MPI
-
-    world = MPI.COMM_WORLD
-    if (world.Get_rank(), world.Get_size()) != (rank, size):
-        raise RuntimeError(f"MPI says rank {world.Get_rank()} of {world.Get_size()}")
-    shared = "window" in options
-    windows = []  # they must live as long as their memory
-
-    def empty(count: int) -> Array:
-        if not shared:
-            return _numpy(count)
-        window = MPI.Win.Allocate_shared(4 * count, 4, MPI.INFO_NULL, world)
-        windows.append(window)
-        memory: Any = window.tomemory()
-        return np.frombuffer(memory, np.float32, count)
-
-    def bind(array: Array) -> AllReduce:
-        # mpi4py's documentation advises this form for speed, because it need not look up a dtype.
-        buffer = [array, array.size, MPI.FLOAT]
-        call, in_place = world.Allreduce, MPI.IN_PLACE
-        return lambda _: call(in_place, buffer)
-
-    return Library(empty, bind, MPI.Get_library_version().splitlines()[0][:60].strip("\0"))
-
-
-LIBRARIES: dict[str, Callable[..., Library]] = {"ours": _ours, "gloo": _gloo, "mpi": _mpi}
+LIBRARIES: dict[str, Callable[..., Library]] = {"ours": _ours, "gloo": _gloo}

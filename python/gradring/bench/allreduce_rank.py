@@ -164,8 +164,10 @@ def main(arguments: list[str]) -> int:
 
         try:
             from gradring.bench.allreduce_libraries import LIBRARIES
+            from gradring.bench.contender import load
 
-            library = LIBRARIES[name](rank, int(ranks), folder, **dict(option.split("=") for option in options))
+            make = LIBRARIES.get(name) or load(name)
+            library = make(rank, int(ranks), folder, **dict(option.split("=") for option in options))
             meeting = _Meeting(Path(folder) / "meeting", rank, int(ranks))
         except Exception as error:
             say(missing=f"{type(error).__name__}: {error}")

@@ -6,6 +6,11 @@ function does):
 
 ``STEP``, ``FIT``, ``GEMM``, ``DP``
     peers of the race of that name; each runs with one thread and with all (``DP``: with one thread per rank)
+``ALLREDUCE``
+    ``module:function``; called with the folders of ``--mpi-from``, the number of ranks, their cores and the rows' bytes, it
+    returns what races in ``gradring bench allreduce`` (:mod:`gradring.bench.allreduce_entrants`)
+``UNFAIR``
+    a dict from a library that cannot race there to the reason
 ``LOADER``
     a dict from the key of a loader's race to such a dict
 ``DIFFERS``
@@ -36,6 +41,8 @@ class Peers:
     fit: dict[str, str] = field(default_factory=dict)
     gemm: dict[str, str] = field(default_factory=dict)
     dp: dict[str, str] = field(default_factory=dict)
+    allreduce: str = ""
+    unfair: dict[str, str] = field(default_factory=dict)
     loader: dict[str, dict[str, str]] = field(default_factory=dict)
     differs: dict[str, str | dict[str, str]] = field(default_factory=dict)
 
@@ -59,8 +66,8 @@ def read_peers(folder: Path | None) -> Peers:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    names = ("step", "fit", "gemm", "dp", "loader", "differs")
-    return Peers(str(path.parent), **{name: getattr(module, name.upper(), {}) for name in names})
+    names = ("step", "fit", "gemm", "dp", "allreduce", "unfair", "loader", "differs")
+    return Peers(str(path.parent), **{n: getattr(module, n.upper()) for n in names if hasattr(module, n.upper())})
 
 
 def chosen_names(known: Sequence[str], only: Sequence[str]) -> set[str]:

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from .allreduce_entrants import Entrant
-from .allreduce_group import Ranks
+from gradring.bench.allreduce_entrants import Entrant
+from gradring.bench.allreduce_group import Ranks
 
 __all__ = ["chosen_by_size", "tuned"]
 
@@ -17,33 +17,33 @@ _REPEAT = 20  # arrays that are reduced one after another in a sweep over small 
 
 
 def tuned(
-    entrants: Sequence[Entrant],
+    entrant: Entrant,
+    variable: str,
     ranks: int,
     cores: list[int],
     sizes: Sequence[int],
     start: Callable[[Entrant, int, list[int]], Ranks] = Ranks,
 ) -> list[Entrant]:
-    """For each of these, an entrant that uses for each of these sizes, in bytes, the algorithm that was fastest at it."""
-    found = []
-    for entrant in entrants:
-        print(f"trying the algorithms of {entrant.name} ...", flush=True)
-        seconds: dict[int, dict[int, float]] = {size: {} for size in sizes}
-        for algorithm in _ALGORITHMS:
-            group = start(_with(entrant, str(algorithm)), ranks, cores)
-            if group.missing:
-                continue
-            try:
-                for size in sizes:
-                    took = _try(group, size)
-                    if took is None:
-                        break  # the algorithm cannot do it, and the ranks have ended
-                    seconds[size][algorithm] = took
-            finally:
-                group.close()
-        best = {size: min(took, key=took.__getitem__) for size, took in seconds.items() if took}
-        if best:
-            found.append(replace(_with(entrant, chosen_by_size(best)), name=f"{entrant.name}, best algorithms", tunes=""))
-    return found
+    """An entrant whose ``variable`` chooses for each of these sizes, in bytes, the algorithm that was fastest at it; none if
+    no algorithm runs."""
+    print(f"trying the algorithms of {entrant.name} ...", flush=True)
+    seconds: dict[int, dict[int, float]] = {size: {} for size in sizes}
+    for algorithm in _ALGORITHMS:
+        group = start(_with(entrant, variable, str(algorithm)), ranks, cores)
+        if group.missing:
+            continue
+        try:
+            for size in sizes:
+                took = _try(group, size)
+                if took is None:
+                    break  # the algorithm cannot do it, and the ranks have ended
+                seconds[size][algorithm] = took
+        finally:
+            group.close()
+    best = {size: min(took, key=took.__getitem__) for size, took in seconds.items() if took}
+    if not best:
+        return []
+    return [replace(_with(entrant, variable, chosen_by_size(best)), name=f"{entrant.name}, best algorithms")]
 
 
 def chosen_by_size(best: dict[int, int]) -> str:
@@ -59,8 +59,8 @@ def chosen_by_size(best: dict[int, int]) -> str:
     return ";".join(parts)
 
 
-def _with(entrant: Entrant, value: str) -> Entrant:
-    return replace(entrant, environment={**entrant.environment, entrant.tunes: value})
+def _with(entrant: Entrant, variable: str, value: str) -> Entrant:
+    return replace(entrant, environment={**entrant.environment, variable: value})
 
 
 def _try(group: Ranks, size: int) -> float | None:
