@@ -85,7 +85,14 @@ def retyped(graph: Graph) -> Iterator[tuple[str, Graph]]:
             yield f"{value.name!r} is {dtype}", replace(graph, values={**graph.values, value.name: changed})
 
 
-@pytest.mark.parametrize("mutation", [swapped, dropped, repeated, renamed, shifted, retyped])
+def housed(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    for value in graph.values.values():
+        for kind in {"input", "param", "buffer", "grad", "state", "temp", "output", "const"} - {value.kind}:
+            changed = replace(value, kind=kind)
+            yield f"{value.name!r} is {kind}", replace(graph, values={**graph.values, value.name: changed})
+
+
+@pytest.mark.parametrize("mutation", [swapped, dropped, repeated, renamed, shifted, retyped, housed])
 @pytest.mark.parametrize("name", RUNS)
 def test_each_mutant_is_refused_or_trains_to_the_same_bits(name, mutation, monkeypatch):
     monkeypatch.setenv("GRADRING_CHECK", "0")
@@ -102,5 +109,5 @@ def test_each_mutant_is_refused_or_trains_to_the_same_bits(name, mutation, monke
         assert trained(name, mutant)[0] == bits, f"{what}: legal, and yet other bits"
         counts["same bits"] += 1
     assert counts["refused"] + counts["same bits"] > 0 or mutation is shifted
-    if mutation in (dropped, repeated, shifted, retyped):
+    if mutation in (dropped, repeated, shifted, retyped, housed):
         assert counts["same bits"] == 0, counts

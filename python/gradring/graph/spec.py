@@ -43,6 +43,7 @@ def check(graph: Graph) -> None:
     check_nodes(graph)
     _check_order(graph)
     _check_effects(graph)
+    _check_kinds(graph)
     check_flow(graph)
     if graph.mode == "train":
         check_step_graph(graph)
@@ -165,3 +166,11 @@ def _check_effects(graph: Graph) -> None:
     found = [node.effects for node in graph.nodes if node.effects]
     if found != list(graph.effects):
         raise ValueError(f"[graph] effects: expected {list(graph.effects)}, in this order, got {found}")
+
+
+def _check_kinds(graph: Graph) -> None:
+    """A rewriting leaves each value in the kind of memory that was promised: gradients, for example, outlast a micro-batch."""
+    for name, promised in graph.promise.values.items() if graph.promise is not None else ():
+        kind = graph.values.get(name, promised).kind
+        if kind != promised.kind:
+            raise ValueError(f"[graph] value {name!r}: kind: expected {promised.kind}, as was promised, got {kind}")
