@@ -216,11 +216,19 @@ except KeyboardInterrupt as error:
 """
 
 
+def heed_signals():
+    """In a child: as from a terminal, and not as under nohup, where SIGHUP is ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_saves_the_state_after_a_whole_step(number, tmp_path):
     path = tmp_path / "m.safetensors"
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), "save"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals
+    ) as process:
         assert "training" in process.stdout.readline()
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
@@ -335,7 +343,9 @@ def test_the_command_survives_a_reader_that_goes(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_the_command_saves_at_a_signal(number, tmp_path):
     command = [sys.executable, "-m", "gradring", "train", "digits", "--epochs", "100000", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals
+    ) as process:
         assert "epoch 1/" in process.stderr.readline() + process.stderr.readline()
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
