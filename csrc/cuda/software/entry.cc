@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "cuda/software/report.h"
 #include "cuda/software/sanitizers.h"
@@ -16,7 +17,8 @@ namespace gradring::software {
 
 namespace {
 std::atomic<bool> lock{false};
-std::unique_ptr<State> current;
+// Owned, and never destroyed: at exit, objects of other files may still use it.
+State* current = nullptr;
 }  // namespace
 
 void Lock::take() {
@@ -85,7 +87,7 @@ Options options_from_environment() {
 namespace {
 
 void start(const Options& options) {
-  current = std::make_unique<State>();
+  delete std::exchange(current, new State);
   current->options = options;
   current->process = getpid();
   current->random.seed(options.seed);
@@ -112,7 +114,7 @@ void watch_faults() {
 }
 
 void report_at_exit() {
-  if (!current || current->process != getpid() || !current->options.report_leaks) return;
+  if (current == nullptr || current->process != getpid() || !current->options.report_leaks) return;
   const std::string left = leaks();
   if (!left.empty()) fail("leaked at exit: %s", left.c_str());
 }
@@ -120,7 +122,7 @@ void report_at_exit() {
 }  // namespace
 
 State& state() {
-  if (!current) {
+  if (current == nullptr) {
     start(options_from_environment());
     std::atexit(report_at_exit);
     watch_faults();
