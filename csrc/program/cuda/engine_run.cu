@@ -149,7 +149,7 @@ void DeviceEngine::read_laps(int64_t done) {
 }
 
 // Keeps the host from queueing more than kMostAheadSeconds of work. Without this, two slots and their copies allow four
-// steps ahead. A program of which no step is known to be done may take any time.
+// steps ahead. Until a program's first step is done, the host does not know how long a step takes, so it queues one at a time.
 void DeviceEngine::keep_near(const DeviceExecutor& executor) {
   const double each = std::max(executor.seconds(), last_lap_);
   if (executor.seconds() >= 0 && each * kLaps <= kMostAheadSeconds) return;
