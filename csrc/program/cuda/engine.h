@@ -147,6 +147,7 @@ class DeviceEngine {
   void read_laps(int64_t done);
   void keep_near(const DeviceExecutor& executor);
   void require_known() const;
+  void lose(const Error& error);
   void listen(int64_t done);
   void queue_ahead(DeviceExecutor& executor, Feed& feed, Clock::time_point since);
   void fill(const Batch& batch, BatchSource* source, const DeviceExecutor& executor, const Slot& slot);

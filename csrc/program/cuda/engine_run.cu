@@ -42,6 +42,14 @@ void DeviceEngine::require_known() const {
   if (!lost_.empty()) throw Error(Code::kUnavailable, lost_);
 }
 
+// Refuses everything from now on, because an error has left it unknown which steps the device has done.
+void DeviceEngine::lose(const Error& error) {
+  lost_ =
+      std::string(error.what()) +
+      "; the counts of the steps on the device are not known, so this trainer cannot go on: make a new one, and load "
+      "a checkpoint";
+}
+
 // Orders the engine's streams behind the caller's; that of the copies only if it must be.
 void DeviceEngine::order_behind(void* caller, bool copies) {
   int code = 0;
@@ -116,20 +124,14 @@ ChunkResult DeviceEngine::run(const ChunkOptions& options, Totals* totals, void*
       collect(totals, &result, options.train);
       end(caller);
     } catch (const Error&) {
-      lost_ =
-          std::string(error.what()) +
-          "; the counts of the steps on the device could not be read afterwards, so this trainer cannot go on: make a "
-          "new one, and load a checkpoint";
+      lose(error);
     }
     throw;
   }
   try {
     collect(totals, &result, options.train);
   } catch (const Error& error) {
-    lost_ =
-        std::string(error.what()) +
-        "; the counts of the steps on the device are not known, so this trainer cannot go on: make a new one, and load "
-        "a checkpoint";
+    lose(error);
     throw;
   }
   end(caller);

@@ -57,10 +57,7 @@ void DeviceEngine::settle() {
     const cuda::OnDevice on(kWho, device_.device);
     collect(&totals, &result, true);
   } catch (const Error& error) {
-    lost_ =
-        std::string(error.what()) +
-        "; the counts of the steps on the device are not known, so this trainer cannot go on: make a new one, and load "
-        "a checkpoint";
+    lose(error);
     throw;
   }
   for (int64_t step = ahead.heard; step < totals.steps; ++step) {
