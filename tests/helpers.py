@@ -17,6 +17,12 @@ class Stop(Exception):
     """What ends a run in a test."""
 
 
+def heed_signals():
+    """In a child: as from a terminal, and not as under nohup or in the background of a shell, where signals are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Batches:
     """A loader as any other iterable."""
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from allreduce_tuning import tuned
@@ -108,16 +107,9 @@ def library(rank: int, size: int, folder: str, **options: str) -> Library:
     world = MPI.COMM_WORLD
     if (world.Get_rank(), world.Get_size()) != (rank, size):
         raise RuntimeError(f"MPI says rank {world.Get_rank()} of {world.Get_size()}")
-    shared = "window" in options
-    windows = []  # they must live as long as their memory
 
     def empty(count: int) -> Array:
-        if not shared:
-            return np.empty(count, np.float32)
-        window = MPI.Win.Allocate_shared(4 * count, 4, MPI.INFO_NULL, world)
-        windows.append(window)
-        memory: Any = window.tomemory()
-        return np.frombuffer(memory, np.float32, count)
+        return np.empty(count, np.float32)
 
     def bind(array: Array) -> AllReduce:
         # mpi4py's documentation advises this form for speed, because it need not look up a dtype.

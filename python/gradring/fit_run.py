@@ -351,8 +351,8 @@ def _each(listeners: Iterable[Any], call: Callable[[Any], object]) -> list[Excep
 
 
 def _tell(error: BaseException, failed: list[Exception]) -> None:
-    """Report further exceptions: as notes of the first one, where Python has notes, and in the log. The list is empty then:
-    it would keep their tracebacks alive, and those the frames, and what they hold."""
+    """Report further exceptions: as notes of the first one, where Python has notes, and in the log. Empties the
+    list, which would keep the tracebacks alive, and with them the frames and what those hold."""
     for other in failed:
         _LOG.error("at the end of fit, a callback raised %s: %s", type(other).__name__, other, exc_info=other)
         if hasattr(error, "add_note"):

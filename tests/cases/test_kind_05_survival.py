@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import gradring as gr
 from gradring import checkpoint
+from helpers import heed_signals
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((64, 4)).astype(np.float32), RNG.integers(0, 3, 64)
@@ -214,12 +215,6 @@ except KeyboardInterrupt as error:
     print("ended", trainer.step_count, error, flush=True)
     sys.exit(7)
 """
-
-
-def heed_signals():
-    """In a child: as from a terminal, and not as under nohup, where SIGHUP is ignored."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

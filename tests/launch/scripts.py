@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from helpers import heed_signals
+
 MEET = """
 import os, signal, select, sys, time
 import gradring.launch.meeting as meeting
@@ -46,12 +48,6 @@ def command(*arguments):
 def run(*arguments, seconds=100, **options):
     """It, to its end."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=seconds, check=False, **options)
-
-
-def heed_signals():
-    """In a child: as from a terminal, and not as in the background of a shell, where Ctrl-C is ignored."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -14,12 +14,11 @@ import pytest
 import gradring as gr
 from gradring.launch import spawn
 from gradring.launch.notes import RemoteTraceback
-from helpers import run_script
+from helpers import heed_signals, run_script
 from loader.resources import children, descriptors, is_dead, shared_names, wait_until
 from patience import promised
 
 from . import functions
-from .scripts import heed_signals
 
 
 def test_results_come_by_rank():

@@ -139,7 +139,8 @@ def run(out: Path | None = None, rounds: int | None = None, only: list[str] | No
     if mpi_from and not folder.allreduce:
         raise ValueError("[bench] --mpi-from: give also --peers-from, a folder that knows how to call an MPI (ALLREDUCE)")
     families: dict[str, str] = {}
-    sys.path.append(folder.folder)
+    if folder.allreduce:
+        sys.path.append(folder.folder)
     rows = [Row(case) for case in cases]
     missing = dict(folder.unfair)
     abouts: dict[str, str] = {}
