@@ -447,9 +447,11 @@ def test_only_rank_0_removes_checkpoints(tmp_path):
     [
         ({"loss": gr.losses.CrossEntropy()}, {"loss": gr.losses.CrossEntropy(label_smoothing=0.1)}, "loss is"),
         ({}, {"class_weight": {0: 2.0}}, "class_weight is"),
+        ({}, {"metrics": ["accuracy", "r2"]}, "metrics is"),
+        ({"metrics": ["mae", "accuracy"]}, {"metrics": ["accuracy"]}, "metrics is"),
         ({"dropout": 0.1}, {"dropout": 0.2}, "the model is"),
     ],
-    ids=["smoothing", "class weights", "dropout"],
+    ids=["smoothing", "class weights", "another metric", "fewer metrics", "dropout"],
 )
 def test_differences_that_shapes_do_not_show_are_named(one, other, named):
     def body(comm):

@@ -30,6 +30,11 @@ class Metrics:
     accuracy: bool = True
     functions: dict[str, Function] = field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics' names."""
+        return (*(("accuracy",) if self.accuracy else ()), *self.functions)
+
     def of(self, predictions: NDArray[Any], targets: NDArray[Any], where: str = "an epoch") -> dict[str, float]:
         """The functions' values. If a function raises, the exception names it."""
         values: dict[str, float] = {}

@@ -64,8 +64,8 @@ class Session(SessionState):
     device it is a ``gr.cuda.Number``, which waits for the device when it is read."""
 
     def __init__(self, model: Layer, *, metrics: Metrics | Sequence[Any] = ("accuracy",), **options: Any) -> None:
-        super().__init__(model, **options)
         self._metrics = metrics if isinstance(metrics, Metrics) else as_metrics("Session", metrics)
+        super().__init__(model, metrics=self._metrics.names, **options)
         self._accuracy = self._metrics.accuracy and self.loss.counts_right
         self._many = False  # the steps belong to an epoch, in which all weights of one batch may be zero
         self._source: tuple[Any, Bound] | None = None  # the source that this fit has bound, and its fields

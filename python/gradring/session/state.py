@@ -80,6 +80,7 @@ class SessionState(CountedSession):
         device: str = devices.CPU,
         tune: bool = False,
         products: str | None = None,
+        metrics: Sequence[str] = (),
     ) -> None:
         if not isinstance(model, Layer):
             raise TypeError(f"[Session] model must be a gradring layer, got {described(model)}")
@@ -148,7 +149,8 @@ class SessionState(CountedSession):
         if comm is not None and comm.size > 1:
             self.peers, self.replicas = Peers(comm), comm.size * replicas
             facts = facts_of(model, self.loss, optimizer, self.frozen, options, class_weight)
-            facts = {**facts, "replicas": replicas, "shards": shards, "products": self.products, "dtype": dtype}
+            facts |= {"replicas": replicas, "shards": shards, "products": self.products, "dtype": dtype}
+            facts["metrics"] = list(metrics)
             seed = self.peers.agree(facts)["seed"]
         planes = shards or self.replicas
         if self.peers is not None:
