@@ -359,7 +359,7 @@ class TrainingState:
         if pending and form != own:
             return (
                 f"the gradients that waited for an update when it was saved are a {form} over samples, and here a {own} waits: "
-                "give the trainer the same accumulate"
+                "give the trainer the same accumulate, replicas and shards, on as many ranks"
             )
         looks = session.gradient_looks() if pending else {}
         for plane in session.planes(gradients):
