@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from step_jax import start_jax
+
 from gradring.bench.contender import Work
 from gradring.bench.gemm_contenders import layer, operands
 
 
 def jax(case: dict[str, Any]) -> Work:
     """JAX: everything in one jit, which fuses what it can; results are new arrays."""
+    start_jax()
     import jax as library
     import jax.numpy as jnp
 

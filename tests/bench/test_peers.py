@@ -90,6 +90,20 @@ def test_steps_with_other_products_train_as_those_of_float32(how, monkeypatch):
         assert found != plain, factory
 
 
+@pytest.mark.parametrize("factory", sorted(name for name in FACTORIES if "_jax:" in name))
+def test_jax_with_one_thread_has_one_core(factory, monkeypatch):
+    class OneCore(Exception):
+        pass
+
+    def refuse(process, cores):
+        raise OneCore(len(cores))
+
+    monkeypatch.setenv("GRADRING_BENCH_THREADS", "1")
+    monkeypatch.setattr("os.sched_setaffinity", refuse)
+    with pytest.raises(OneCore, match="^1$"):
+        contender.load(*factory.split())(CASE)
+
+
 def set_rates(monkeypatch, rate, momentum):
     for module in ("gradring.bench.step_contenders", "gradring.bench.step_by_hand", "step_torch", "step_jax"):
         try:
