@@ -145,6 +145,9 @@ def test_a_graph_that_does_not_train_has_no_node_that_trains(mode: str) -> None:
 
 def trace_of(build: Callable[[Builder, str], Any]) -> nn.Layer:
     class Wrong(nn.Layer):
+        def parameter_specs(self) -> dict[str, nn.ParameterSpec]:
+            return {"own": nn.ParameterSpec((3, 4), lambda generator, shape: generator.normal(size=shape))}
+
         def trace(self, tracer: Builder, x: str) -> str:
             made: str = build(tracer, x)
             return made
@@ -195,6 +198,30 @@ UNSOUND: dict[str, tuple[Callable[[Builder, str], Any], str]] = {
         "layer_norm.*eps is nan: must be at least 0",
     ),
     "a parameter that the layer does not have": (lambda t, x: t.parameter("w", (3,)), "reads parameter '1.w'"),
+    "a parameter of fewer elements": (lambda t, x: t.parameter("own", (3,)), r"parameter '1.own' is \(3, 4\): .* got \(3,\)"),
+    "a parameter of more elements": (lambda t, x: t.parameter("own", (9, 9)), r"'1.own' is \(3, 4\): .* got \(9, 9\)"),
+    "a parameter of another shape": (lambda t, x: t.parameter("own", (4, 3)), r"'1.own' is \(3, 4\): .* got \(4, 3\)"),
+    "a parameter of two shapes": (
+        lambda t, x: t.parameter("own", (3, 4)) and t.parameter("own", (12,)),
+        r"'1.own' is \(3, 4\): .* got \(12,\)",
+    ),
+    "a parameter of no shape": (lambda t, x: t.parameter("own", 3), "parameter '1.own': expected a tuple .* got int 3"),
+    "constants that are texts": (lambda t, x: t.constant("c", ["a"]), r"constant '1.c': expected numbers .* got list"),
+    "constants that are none": (lambda t, x: t.constant("c", None), "constant '1.c': .* got NoneType"),
+    "further outputs that are no dict": (lambda t, x: softmax(t, x, also=["z"]), "further outputs as a dict, got list"),
+    "a further output that is a shape": (lambda t, x: softmax(t, x, also={"z": (2, 3)}), "output z: .* got tuple"),
+    "fewer rows than the batch": (lambda t, x: softmax(t, t.view(x, (1, 3)), (1, 3)), r"is \(1, 3\) of .*\(2, \.\.\.\)"),
+    "more rows than the batch": (lambda t, x: t.view(x, (3, 2)), r"output is \(3, 2\) of float32: expected \(2, \.\.\.\)"),
+    "the rows of a parameter": (lambda t, x: t.parameter("own", (3, 4)), r"output is \(3, 4\) of float32: expected \(2,"),
+    "an output without rows": (lambda t, x: t.draw(), r"the model's output is \(\) of int64"),
+    "an output of 8 bytes": (
+        lambda t, x: t.node("cast", {"x": x}, (2, 3), {"dtype": "int64"}, dtype="int64"),
+        r"output is \(2, 3\) of int64: expected \(2, \.\.\.\) of float32",
+    ),
+    "an output of 2 bytes": (
+        lambda t, x: t.node("cast", {"x": x}, (2, 3), {"dtype": "float16"}, dtype="float16"),
+        r"output is \(2, 3\) of float16: expected \(2, \.\.\.\) of float32",
+    ),
     "a check by an op that makes something": (lambda t, x: t.check("softmax", {"x": x}) or x, "softmax.*effects"),
     "no output": (lambda t, x: None, "what trace returns: .* got NoneType"),
     "an output that is an array": (lambda t, x: np.ones(3), "what trace returns: .* got ndarray"),
@@ -220,6 +247,21 @@ def test_what_a_layer_asks_wrongly_is_named_before_anything_runs(name: str, way:
     text = str(raised.value)
     assert text.startswith(("[trace] 1.Wrong()", "[graph] node 1 (")) and "1.Wrong()" in text
     assert text.count("] ") == 1, "one name in brackets, at the beginning"
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda t, x: t.node("nonsense", {"x": x}, (2, 3)), "nonsense: no such op"),
+        (lambda t, x: softmax(t, x, (7, 7)), r"softmax: x is \(2, 3\), y is \(7, 7\)"),
+        (lambda t, x: softmax(t, x, attributes={"axis": 1}), "softmax: has no attribute axis"),
+        (lambda t, x: softmax(t, x, attributes={3: 1}), "softmax: "),
+        (lambda t, x: softmax(t, x, (2**70, 3)), "softmax: "),
+    ],
+)
+def test_a_summary_names_the_layer_too(build: Callable[[Builder, str], Any], words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^\[summary\] 1\.Wrong\(\): {words}"):
+        nn.Sequential(nn.Linear(4, 3), trace_of(build)).summary((2, 4))
 
 
 def test_an_activation_without_its_attribute_is_none() -> None:

@@ -43,9 +43,7 @@ def checked(graph: Graph) -> Graph:
 
 def _traced(model: Traceable, inputs: Inputs, **options: Any) -> tuple[Graph, str]:
     """Do the same as ``trace``, for layers that may be a user's own."""
-    graph, output = trace(model, inputs, **options)
-    check_nodes(graph)
-    return graph, output
+    return trace(model, inputs, check=check_nodes, **options)
 
 
 def predict_graph(

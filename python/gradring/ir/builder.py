@@ -67,7 +67,7 @@ class Builder:
         self.graph = Graph()
         self._path: list[str] = []
         self._layers: list[Any] = []
-        self._makers: dict[str, str] = {}
+        self._makers: dict[str, tuple[str, Any]] = {}
         self._readers: dict[str, str] = {}  # for an integer field: the layer that decided its dtype
         if layout is not None:
             for root in roots_of(layout, dtype):
@@ -104,12 +104,10 @@ class Builder:
             self._value(name, f"{op}: operand {role}")
         return dict(inputs)
 
-    def _attributes(self, op: str, attributes: Any) -> dict[str, Any]:
-        if attributes is not None and not isinstance(attributes, Mapping):
-            raise TypeError(
-                f"[trace] {self.origin()}: {op}: expected the attributes as a dict, got {_shown(attributes)}"
-            )
-        return dict(attributes or {})
+    def _mapping(self, op: str, what: str, given: Any) -> dict[str, Any]:
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"[trace] {self.origin()}: {op}: expected the {what} as a dict, got {_shown(given)}")
+        return dict(given or {})
 
     def _shape(self, shape: Any, what: str) -> tuple[int, ...]:
         try:
@@ -129,7 +127,8 @@ class Builder:
 
     def maker(self, name: str) -> str:
         """The layer that made a value, for error messages: ``"layer 0, Linear(784, 256)"``."""
-        return self._makers.get(name, "the input")
+        path, layer = self._makers.get(name, ("", None))
+        return f"layer {path}, {layer}" if path else "the input"
 
     def path(self, name: str) -> str:
         """A name inside the current layer: ``"0.weight"``."""
@@ -144,39 +143,42 @@ class Builder:
 
     def parameter(self, name: str, shape: tuple[int, ...]) -> str:
         """The current layer's parameter: a view of the flat arena. A layer that is used twice shares it."""
-        path = self.path(name)
-        if path not in self.graph.values:
-            value = Value(path, shape, "param", self.dtype)
-            if self.layout is not None:
-                if path not in self.layout.offsets:
-                    raise ValueError(f"[trace] {self.origin()} reads parameter {path!r}, which the model does not have")
-                value = replace(value, within="parameters", offset=self.layout.offsets[path])
-            self.graph = self.graph.with_value(value)
-        return path
+        return self._stored("parameter", name, shape, self.layout)
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> str:
         """The current layer's buffer: a view of the arena's part that no optimizer changes."""
-        path = self.path(name)
-        if path not in self.graph.values:
-            value = Value(path, shape, "buffer", self.dtype)
-            if self.layout is not None:
-                if self.layout.buffers is None or path not in self.layout.buffers.offsets:
-                    raise ValueError(f"[trace] {self.origin()} reads buffer {path!r}, which the model does not have")
-                value = replace(value, within="buffers", offset=self.layout.buffers.offsets[path])
+        return self._stored("buffer", name, shape, self.layout and self.layout.buffers)
+
+    def _stored(self, what: str, name: str, shape: tuple[int, ...], layout: Layout | None) -> str:
+        path, known = self.path(name), self.graph.values.get(self.path(name))
+        value = Value(path, self._shape(shape, f"{what} {path!r}"), "buffer" if what == "buffer" else "param", self.dtype)
+        expected = value.shape if known is None else known.shape
+        if self.layout is not None:
+            if layout is None or path not in layout.offsets:
+                raise ValueError(f"[trace] {self.origin()} reads {what} {path!r}, which the model does not have")
+            value, expected = replace(value, within=f"{what}s", offset=layout.offsets[path]), layout.shapes[path]
+        if value.shape != expected:
+            raise ValueError(f"[trace] {self.origin()}: {what} {path!r} is {expected}: expected this shape, got {value.shape}")
+        if known is None:
             self.graph = self.graph.with_value(value)
         return path
 
     def constant(self, name: str, data: Sequence[float]) -> str:
         """Add a vector of numbers that are part of the program."""
         named = self.graph.fresh(self.path(name))
-        self.graph = self.graph.with_value(Value(named, (len(data),), "const", self.dtype, data=tuple(data)))
+        try:
+            numbers = tuple(map(float, data))
+        except (TypeError, ValueError):
+            what = f"constant {named!r}: expected numbers in a row"
+            raise TypeError(f"[trace] {self.origin()}: {what}, got {_shown(data)}") from None
+        self.graph = self.graph.with_value(Value(named, (len(numbers),), "const", self.dtype, data=numbers))
         return named
 
     def update_buffers(
         self, op: str, inputs: Mapping[str, str], updates: tuple[str, ...], attributes: Mapping[str, Any]
     ) -> None:
         """Add an operation that changes buffers (the inputs ``updates``) after the step's check has passed."""
-        operands, values = self._operands(op, inputs), self._attributes(op, attributes)
+        operands, values = self._operands(op, inputs), self._mapping(op, "attributes", attributes)
         node = Node(op, operands, {}, values, updates=tuple(updates), phase="update", origin=self.origin())
         self.graph = self.graph.with_node(node)
 
@@ -206,10 +208,12 @@ class Builder:
         name = self.graph.fresh(self.path("out"))
         self.graph = self.graph.with_value(Value(name, shape, dtype=dtype))
         outputs = {"y": name}
-        for role, value in (also or {}).items():
+        for role, value in self._mapping(op, "further outputs", also).items():
+            if not isinstance(value, Value):
+                raise TypeError(f"[trace] {self.origin()}: {op}: output {role}: expected a Value, got {_shown(value)}")
             outputs[role] = self.graph.fresh(f"{name}.{role}")
             self.graph = self.graph.with_value(replace(value, name=outputs[role]))
-        given = self._attributes(op, attributes)
+        given = self._mapping(op, "attributes", attributes)
         node = Node(op, operands, outputs, given, effects=effects, origin=self.origin())
         self.graph = self.graph.with_node(node)
         return name
@@ -263,7 +267,7 @@ class Builder:
         try:
             y = layer.trace(self, *inputs)
             self._value(y, "what trace returns")
-            self._makers.setdefault(y, f"layer {'.'.join(self._path)}, {layer}")
+            self._makers.setdefault(y, (".".join(self._path), layer))
         finally:
             self._path.pop()
             self._layers.pop()
@@ -302,8 +306,9 @@ def trace(
     dtype: str = "float32",
     layout: Layout | None = None,
     part: bool = False,
+    check: Callable[[Graph], object] = id,
 ) -> tuple[Graph, str]:
-    """The forward graph of ``model`` for a batch, or for a ``part`` of one, and its output's name.
+    """The forward graph of ``model`` for a batch, or for a ``part`` of one, and its output's name. ``check`` may refuse it.
 
     ``inputs`` are the fields that the model reads, by name; for a model of one input the shape of ``x`` is enough (batch
     axis first). ``layout`` says where the parameters lie; without it they lie one after another.
@@ -329,4 +334,12 @@ def trace(
     for name in unread:  # a model that returns its input, or only reshapes it, returns floats too
         if builder.graph.root(name) not in builder._readers:
             builder._read(name, False)
+    check(builder.graph)
+    made, rows = builder.graph.values[output], next(iter(fields.values())).shape[0]
+    if made.kind == "step" or made.shape[:1] != (rows,) or made.dtype != dtype:
+        path, layer = builder._makers.get(output, ("", model))
+        raise ValueError(
+            f"[trace] {path}{path and '.'}{layer}: the model's output is {made.shape} of {made.dtype}: expected ({rows}, ...) "
+            f"of {dtype}, because a batch has {rows} rows"
+        )
     return builder.graph, output

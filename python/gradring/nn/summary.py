@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gradring import _core
+from gradring.errors import reason
 from gradring.ir import Builder, Node, Traceable
 from gradring.tables import Table
 
@@ -49,7 +50,10 @@ def _flops(tracer: Builder, node: Node) -> int:
     values = {role: tracer.graph.values[name] for role, name in (*node.inputs.items(), *node.outputs.items())}
     operands = [(role, None if v.kind == "step" else v.dtype, v.shape) for role, v in values.items()]
     attributes = {name: 0 if callable(value) else value for name, value in node.attributes.items()}
-    return int(_core.count_flops(node.op, operands, attributes))
+    try:
+        return int(_core.count_flops(node.op, operands, attributes))
+    except (TypeError, ValueError, RuntimeError) as error:  # the layer is a user's, and has built a graph that is wrong
+        raise ValueError(f"[summary] {node.origin}: {node.op}: {reason(error)}") from None
 
 
 def summarize(model: Layer, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Table:
