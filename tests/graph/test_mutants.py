@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import gradring as gr
 from bits.models import RUNS, inputs, numbers
 from gradring.graph import Graph, check
+from gradring.ir import PHASES, WHEN
 from gradring.session import state as session_state
 
 _STEPS = 4
@@ -92,7 +95,32 @@ def housed(graph: Graph) -> Iterator[tuple[str, Graph]]:
             yield f"{value.name!r} is {kind}", replace(graph, values={**graph.values, value.name: changed})
 
 
-@pytest.mark.parametrize("mutation", [swapped, dropped, repeated, renamed, shifted, retyped, housed])
+def placed(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    """The memory of a root, or the field of the batch that it is, changes."""
+    roots = [value for value in graph.values.values() if value.within is None and value.kind != "step"]
+    for value in roots:
+        changes: list[dict[str, Any]] = [{"offset": value.offset + by} for by in (-16, -1, 1, 16)]
+        changes += [{"arena": name} for name in ("parameters", "gradients", "state", "temps", "other") if name != value.lies_in]
+        changes += [{"data": value.data[1:]}, {"data": tuple(2 * number + 1 for number in value.data)}] if value.data else []
+        for change in changes:
+            moved = replace(value, **change)
+            yield f"{value.name!r}: {change}", replace(graph, values={**graph.values, value.name: moved})
+    for first, second in pairwise(sorted((v for v in roots if v.offset or v.kind == "input"), key=lambda v: v.kind)):
+        moved = {first.name: replace(first, offset=second.offset), second.name: replace(second, offset=first.offset)}
+        yield f"{first.name!r} and {second.name!r} change places", replace(graph, values={**graph.values, **moved})
+
+
+def timed(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    """A node belongs to another part of a step, or its effects are others than promised."""
+    for i, node in enumerate(graph.nodes):
+        changes: list[dict[str, Any]] = [{"phase": phase} for phase in PHASES if phase != node.phase]
+        changes += [{"when": when} for when in WHEN if when != node.when] + [{"effects": "others"}, {"updates": ()}]
+        for change in changes:
+            nodes = [*graph.nodes[:i], replace(node, **change), *graph.nodes[i + 1 :]]
+            yield f"node {i} ({node.op}): {change}", graph.with_nodes(nodes)
+
+
+@pytest.mark.parametrize("mutation", [swapped, dropped, repeated, renamed, shifted, retyped, housed, placed, timed])
 @pytest.mark.parametrize("name", RUNS)
 def test_each_mutant_is_refused_or_trains_to_the_same_bits(name, mutation, monkeypatch):
     monkeypatch.setenv("GRADRING_CHECK", "0")

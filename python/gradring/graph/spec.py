@@ -43,7 +43,8 @@ def check(graph: Graph) -> None:
     check_nodes(graph)
     _check_order(graph)
     _check_effects(graph)
-    _check_kinds(graph)
+    _check_memory(graph)
+    _check_promised(graph)
     check_flow(graph)
     if graph.mode == "train":
         check_step_graph(graph)
@@ -168,9 +169,35 @@ def _check_effects(graph: Graph) -> None:
         raise ValueError(f"[graph] effects: expected {list(graph.effects)}, in this order, got {found}")
 
 
-def _check_kinds(graph: Graph) -> None:
-    """A rewriting leaves each value in the kind of memory that was promised: gradients, for example, outlast a micro-batch."""
+def _check_memory(graph: Graph) -> None:
+    """Roots share neither memory that outlives the step nor a field of the batch, and an arena has roots of one kind."""
+    kinds: dict[str, str] = {}
+    taken: dict[str, list[Value]] = {}
+    for value in graph.values.values():
+        if value.within is not None or value.kind == "step":
+            continue
+        kind = "param" if value.kind == "buffer" else value.kind
+        arena = value.lies_in or kind
+        if kinds.setdefault(arena, kind) != kind:
+            raise ValueError(
+                f"[graph] value {value.name!r}: arena: expected one of kind {kind}, got {arena!r} of {kinds[arena]}"
+            )
+        for other in taken.get(arena, []) if kind not in ("temp", "const") else ():
+            if value.offset < _past(other) and other.offset < _past(value):
+                place = "a field of its own" if kind == "input" else "memory of its own"
+                raise ValueError(f"[graph] value {value.name!r}: offset: expected {place}, got that of {other.name!r}")
+        taken.setdefault(arena, []).append(value)
+
+
+def _past(root: Value) -> int:
+    return root.offset + (1 if root.kind == "input" else root.size)
+
+
+def _check_promised(graph: Graph) -> None:
+    """A rewriting leaves each value in the memory that was promised: gradients, for example, outlast a micro-batch."""
     for name, promised in graph.promise.values.items() if graph.promise is not None else ():
-        kind = graph.values.get(name, promised).kind
-        if kind != promised.kind:
-            raise ValueError(f"[graph] value {name!r}: kind: expected {promised.kind}, as was promised, got {kind}")
+        value = graph.values.get(name, promised)
+        for field in ("kind", "arena", "data", *(("offset",) if promised.within is None else ())):
+            then, now = getattr(promised, field), getattr(value, field)
+            if now != then:
+                raise ValueError(f"[graph] value {name!r}: {field}: expected {then}, as was promised, got {now}")
