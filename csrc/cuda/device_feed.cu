@@ -23,8 +23,8 @@ constexpr size_t kMostCopies = 2;                      // a source's next batch 
 constexpr auto kPatience = std::chrono::seconds(10);   // a device that has not ended a copy by then never will
 constexpr auto kSlice = std::chrono::milliseconds(1);  // between two looks whether a capture has ended
 
-Status failure(int code) {
-  const std::string text = describe_failure(code);
+Status failure(int code, const std::string& of = "") {
+  const std::string text = of + describe_failure(code);
   return {code == cudaErrorMemoryAllocation ? Code::kOutOfMemory : Code::kUnavailable, "[%s] %s", kWho, text.c_str()};
 }
 
@@ -46,6 +46,11 @@ struct DeviceFeed::Copy {
   void give_back() noexcept {
     const std::lock_guard<std::mutex> lock(shared->mutex);
     if (std::erase(shared->open, this) != 0) source->release(batch);
+  }
+  // The feed keeps the batch, because the copy could not be queued.
+  void forget() noexcept {
+    const std::lock_guard<std::mutex> lock(shared->mutex);
+    std::erase(shared->open, this);
   }
   static void done(void* self) noexcept {
     const std::unique_ptr<Copy> copy(static_cast<Copy*>(self));
@@ -128,6 +133,11 @@ void DeviceFeed::add_slot() {
   slot->copied = make_event(kWho);
   const std::lock_guard<std::mutex> lock(mutex_);
   slots_.push_back(std::move(slot));
+}
+
+DeviceFeed::Slot& DeviceFeed::slot_of(uint32_t number) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return *slots_[number];
 }
 
 uint32_t DeviceFeed::slots() noexcept {
@@ -214,8 +224,9 @@ int DeviceFeed::copy_batch(std::byte* to, const Batch& batch) noexcept {
   return 0;
 }
 
-// Queues the copy of a batch, and what gives its host memory back. If it fails, the memory has gone back already.
-Status DeviceFeed::queue_copy(Slot* slot, const Batch& batch) {
+// Queues the copy of a batch, and what gives its host memory back. It returns a code; if that is a failure, nothing reads the
+// memory any more, which is still the feed's.
+int DeviceFeed::queue_copy(Slot* slot, const Batch& batch) {
   int code = 0;
   for (const Event& use : slot->uses) {
     if (code == 0 && !planted(FeedPlant::kSlotReused)) code = wait(copies_.get(), use);
@@ -239,14 +250,41 @@ Status DeviceFeed::queue_copy(Slot* slot, const Batch& batch) {
   }
   if (code == 0) {
     (void)copied.release();
-    return {};
+    return 0;
   }
-  const Status failed = failure(code);
-  // A part of the copy may still run, so the batch is released only once the stream is idle or lost.
+  const char* const failed = failed_call;
+  // A part of the copy may still run, so this waits until the stream is idle or lost.
   if (synchronize(copies_.get()) != 0) (void)cudaGetLastError();
-  copied->give_back();
-  return failed;
+  failed_call = failed;
+  copied->forget();
+  return code;
 }
+
+// Brings the batch that waits to a slot, if none is there already.
+Status DeviceFeed::bring(Deadline deadline) {
+  if (brought_.rows > 0) return {};
+  uint32_t number = 0;
+  const Status taken = take_slot(&number, deadline);
+  if (!taken.ok()) return taken;
+  Slot& slot = slot_of(number);
+  int code = cudaErrorMemoryAllocation;
+  try {
+    code = queue_copy(&slot, waiting_);
+  } catch (...) {  // no memory of the host for the copy's own data
+    release(number, {});
+    throw;
+  }
+  if (code != 0) {
+    const Status failed = failure(code, name_of_next());
+    release(number, {});
+    return failed;
+  }
+  has_waiting_ = false;
+  brought_ = {number, static_cast<std::byte*>(slot.memory.memory.data()), waiting_.rows, waiting_.position};
+  return {};
+}
+
+std::string DeviceFeed::name_of_next() const { return "batch " + std::to_string(handed_) + " of this pass: "; }
 
 Status DeviceFeed::next(Handed* handed, void* stream, Deadline deadline) noexcept {
   held_ = false;
@@ -260,7 +298,7 @@ Status DeviceFeed::next(Handed* handed, void* stream, Deadline deadline) noexcep
           "before the capture"};
     }
     if (code != 0) return failure(code);
-    if (!has_waiting_) {
+    if (!has_waiting_ && brought_.rows == 0) {
       if (!few_copies(deadline)) return {Code::kTimeout, "[loader] the device has not copied the batches before"};
       const Status status = source_.next(&waiting_, deadline);
       if (!status.ok()) return status;
@@ -268,27 +306,16 @@ Status DeviceFeed::next(Handed* handed, void* stream, Deadline deadline) noexcep
       if (waiting_.rows > 0) source_.fill(Lane{nullptr, 0, 1}, waiting_);
     }
     *handed = {};
-    handed->rows = waiting_.rows, handed->position = waiting_.position;
-    if (waiting_.rows == 0) return {};
-    uint32_t number = 0;
-    const Status taken = take_slot(&number, deadline);
-    if (!taken.ok()) return taken;
-    Slot* slot = nullptr;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      slot = slots_[number].get();
+    if (has_waiting_ && waiting_.rows == 0) return {};
+    const Status status = bring(deadline);
+    if (!status.ok()) return status;
+    if (!planted(FeedPlant::kNoArrivalWait)) {
+      if (const int failed = wait(stream, slot_of(brought_.slot).copied); failed != 0) {
+        return failure(failed, name_of_next());
+      }
     }
-    has_waiting_ = false;
-    Status status = queue_copy(slot, waiting_);
-    if (status.ok() && !planted(FeedPlant::kNoArrivalWait)) {
-      if (const int failed = wait(stream, slot->copied); failed != 0) status = failure(failed);
-    }
-    if (!status.ok()) {
-      release(number, {});
-      return status;
-    }
-    handed->slot = number;
-    handed->data = static_cast<std::byte*>(slot->memory.memory.data());
+    *handed = std::exchange(brought_, {});
+    ++handed_;
     return {};
   } catch (const Error& error) {
     return {error.code(), "%s", error.what()};

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "cuda/pool.h"
@@ -58,7 +59,8 @@ class DeviceFeed {
   size_t slot_bytes() const noexcept { return bytes_; }
 
   // Gets the next batch, and makes the consumer's stream wait for its copy. kTimeout: no batch came before the deadline, or
-  // consumers keep all slots (then held() says so). Other codes are the source's, or a CUDA call's failure.
+  // consumers keep all slots (then held() says so). Other codes are the source's, or a CUDA call's failure, which names the batch
+  // that it stopped. The next call tries that batch again: the feed loses none.
   Status next(Handed* handed, void* stream, Deadline deadline) noexcept;
   // Whether the last call of next ended because consumers keep all slots.
   bool held() const noexcept { return held_; }
@@ -85,9 +87,12 @@ class DeviceFeed {
   Status take_slot(uint32_t* slot, Deadline deadline);
   bool find_free(uint32_t* slot);
   void add_slot();
+  Slot& slot_of(uint32_t number) noexcept;
   bool note_use(Slot* slot, void* stream) noexcept;
   void end_captures(Slot* slot) noexcept;
-  Status queue_copy(Slot* slot, const Batch& batch);
+  Status bring(Deadline deadline);
+  int queue_copy(Slot* slot, const Batch& batch);
+  std::string name_of_next() const;
   int copy_batch(std::byte* to, const Batch& batch) noexcept;
 
   BatchSource& source_;
@@ -96,6 +101,8 @@ class DeviceFeed {
   size_t bytes_ = 0;
   Batch waiting_;
   bool has_waiting_ = false, held_ = false, ended_ = false;
+  Handed brought_;  // a batch whose copy is queued, and for which a consumer's stream could not wait yet; or no rows
+  int64_t handed_ = 0;              // how many batches consumers have got
   std::shared_ptr<Shared> shared_;  // what the host functions need
 
   std::mutex mutex_;  // guards slots_ and spare_

@@ -1,7 +1,7 @@
-// Bugs that tests plant into the device feed: see planted.h.
+// Bugs that tests plant into the device feed: see runtime/planted.h.
 #pragma once
 
-#include "cuda/planted.h"
+#include "runtime/planted.h"
 
 namespace gradring::cuda {
 

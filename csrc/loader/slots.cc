@@ -11,6 +11,7 @@
 #include <numeric>
 #include <string>
 
+#include "loader/slot_plant.h"
 #include "runtime/cgroup.h"
 #include "runtime/huge_pages.h"
 #include "runtime/round_up.h"
@@ -150,7 +151,7 @@ bool SlotPool::grow(uint32_t* slot) noexcept {
     if (!allocate(begin, end)) return false;
     if (pins_ && pin_refusal_.ok() && slots_ % block == 0) {
       if (stride() >= kHugeFrom) collapse_into_huge_pages(data(slots_), end - begin);  // a refusal does no harm
-      pin_refusal_ = pins_->add(data(slots_), end - begin);
+      pin_refusal_ = pins_->add(data(slots_), end - begin + (planted(SlotPlant::kOverlaps) ? kPage : 0));
     }
   }
   *slot = slots_++;
@@ -185,6 +186,7 @@ void SlotPool::trim() noexcept {
     if (!(words_[slot / 64].load(std::memory_order_acquire) >> slot % 64 & 1)) continue;
     // Shared slots stay allocated, because a page that was given back would have to be allocated again before use.
     if (fd() < 0) madvise(data(slot), stride(), MADV_DONTNEED);
+    if (planted(SlotPlant::kTrimmed)) madvise(data(slot), stride(), MADV_REMOVE);
   }
 }
 

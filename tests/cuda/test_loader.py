@@ -297,16 +297,152 @@ def test_bad_devices_and_fields_are_refused_by_name():
         gr.Loader(np.array(["a", "b"]), 2, device="cuda")
 
 
-def test_early_breaks_leave_nothing_behind():
+def test_a_batch_that_did_not_come_is_named_and_not_lost():
+    """As on the CPU, an error ends the iterator, and the loader's state is that behind the last batch that the loop got."""
     script = """
 import numpy as np
 import gradring as gr
-loader = gr.Loader(np.arange(64), 4, device="cuda", num_threads=1)
-for _ in range(200):
+call = CALL
+x = np.arange(400).reshape(100, 4)
+loader = gr.Loader(x, 10, device="cuda", shuffle=True, seed=3, num_threads=1)
+iterator, got = iter(loader), []
+try:
+    for batch in iterator:
+        got.append(batch.numpy())
+        del batch
+except gr.GradringError as error:
+    assert f"batch {len(got)} of this pass: {call}: " in str(error), error
+else:
+    raise AssertionError("nothing failed")
+assert next(iterator, None) is None and 0 < len(got) < 10
+state = loader.state_dict()
+assert state["position"] == 10 * len(got), state
+other = gr.Loader(x, 10, device="cuda", shuffle=True, seed=3)
+other.load_state_dict(state)
+got += [batch.numpy() for batch in other]
+print(int((np.concatenate(got) != np.concatenate(list(gr.Loader(x, 10, shuffle=True, seed=3)))).sum()))
+"""
+    for call, number in (("cudaMemcpyAsync", 9), ("cudaLaunchHostFunc", 5)):
+        assert run_lazily(script.replace("CALL", repr(call)), GRADRING_CUDA_FAIL=f"{call}:{number}:800") == "0"
+
+
+def test_a_batch_that_waits_for_a_slot_is_not_lost():
+    loader = gr.Loader(np.arange(64 << 12).reshape(64, -1), 1, device="cuda", memory_budget=5 * 34000, prefetch=1, timeout=0.3)
+    kept = []
+    with pytest.raises(gr.LoaderError, match="all slots on the device"):
+        for batch in loader:
+            kept.append(batch)
+    state = loader.state_dict()
+    assert state["position"] == len(kept)
+    here = [int(batch[0, 0]) >> 12 for batch in kept]
+    del kept, batch
+    other = gr.Loader(np.arange(64 << 12).reshape(64, -1), 1, device="cuda")
+    other.load_state_dict(state)
+    assert here + [int(batch[0, 0]) >> 12 for batch in other] == list(range(64))
+    assert [int(batch[0, 0]) >> 12 for batch in loader] == list(range(64))  # the next epoch is whole
+
+
+# What runs or waits on the device when something ends. In the lazy schedule, no copy has run when it is queued.
+
+
+@pytest.mark.parametrize("schedule", ["eager", "lazy", "5"])
+def test_a_worker_that_is_killed_in_mid_copy_spoils_no_batch(schedule):
+    script = """
+import os, signal
+import numpy as np
+import gradring as gr
+from device_producers import sample
+if __name__ == "__main__":
+    source = gr.sources.Callable(sample, 200, workers="processes", num_workers=1)
+    loader = gr.Loader(source, 10, device="cuda", restart=3)
+    killed, got = 0, []
     for batch in loader:
-        break
-del batch
+        got.append(batch)  # its copy, and that of the next one, may still be queued
+        if len(got) in (3, 9):
+            os.kill(loader._last.workers.pids[0], signal.SIGKILL)
+            killed += 1
+    del batch
+    values = np.concatenate([y.numpy() for _, y in got])
+    assert (np.concatenate([x.numpy() for x, _ in got])[:, 1] == values).all()
+    assert killed == 2 and loader.stats().restarted >= 1, loader.stats()
+    print(int((values != np.arange(200)).sum()))
+    del got
+"""
+    assert run_lazily(script, GRADRING_CUDA_SCHEDULE=schedule) == "0"
+
+
+@pytest.mark.parametrize("schedule", ["eager", "lazy", "5"])
+@pytest.mark.parametrize("end", ["loader.close()", "del iterator", "del loader", "iterator = None; loader.close()"])
+def test_an_end_in_mid_copy_leaves_batches_whole(schedule, end):
+    script = """
+import gc
+import numpy as np
+import gradring as gr
+x = np.arange(4000).reshape(40, 100)
+loader = gr.Loader(x, 4, device="cuda", num_threads=2)
+iterator = iter(loader)
+held = [next(iterator), next(iterator)]  # their copies are queued
+END
+gc.collect()
+x[...] = -1  # what is copied later is not from here
+print(int((np.concatenate([batch.numpy() for batch in held]) != np.arange(800).reshape(8, 100)).sum()))
+iterator = loader = None
+del held
+"""
+    assert run_lazily(script.replace("END", end), GRADRING_CUDA_SCHEDULE=schedule) == "0"
+
+
+@pytest.mark.parametrize("schedule", ["eager", "lazy", "5"])
+def test_the_interpreter_ends_with_copies_queued_and_batches_held(schedule):
+    script = """
+import numpy as np
+import gradring as gr
+from gradring import cuda
+loader = gr.Loader(np.arange(4000).reshape(40, 100), 4, device="cuda", num_threads=2)
+iterator = iter(loader)
+held = [next(iterator) for _ in range(5)]
+with cuda.use_stream(cuda.Stream()):
+    out = cuda.copied(held[4])
+print("queued", flush=True)
+"""
+    assert run_lazily(script, GRADRING_CUDA_SCHEDULE=schedule) == "queued"
+
+
+def test_a_thousand_early_breaks_leave_the_same_memory_streams_and_events():
+    script = """
+import gc
+import numpy as np
+import gradring as gr
+from gradring import cuda
+calls = cuda.streams.native().software_calls
+kinds = {
+    "memory": (("cudaMalloc",), ("cudaFree",)),
+    "pinned": (("cudaHostAlloc", "cudaMallocHost"), ("cudaFreeHost",)),
+    "registered": (("cudaHostRegister",), ("cudaHostUnregister",)),
+    "streams": (("cudaStreamCreateWithPriority",), ("cudaStreamDestroy",)),
+    "events": (("cudaEventCreateWithFlags",), ("cudaEventDestroy",)),
+}
+
+def left():
+    gc.collect()
+    now = calls()
+    count = lambda names: sum(now.get(name, 0) for name in names)
+    return {kind: count(made) - count(ended) for kind, (made, ended) in kinds.items()}
+
+loader = gr.Loader(np.arange(64), 4, device="cuda", num_threads=1)
+def passes(count):
+    for number in range(count):
+        for at, batch in enumerate(loader):
+            if at == number % 3:
+                break
+
+passes(30)
+before = left()
+assert before["events"] > 0 and before["registered"] > 0, before
+passes(1000)
+assert left() == before, (before, left())
 loader.close()
+del loader
 print(0)
 """
     assert run_lazily(script) == "0"  # the device reports what was not freed, and the script would fail

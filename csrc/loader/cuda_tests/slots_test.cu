@@ -2,6 +2,7 @@
 // written last, and every refusal leaves slots as good as before. Registrations end before their memory.
 #ifdef GRADRING_SOFTWARE_DEVICE
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <chrono>
 #include <cstring>
@@ -13,8 +14,10 @@
 
 #include "cuda/device.h"
 #include "cuda/pinning.h"
+#include "cuda/software/tests/apart.h"
 #include "cuda/software/tests/device_array.h"
 #include "loader/pipeline.h"
+#include "loader/slot_plant.h"
 #include "loader/slots.h"
 #include "loader/source.h"
 #include "runtime/arena.h"
@@ -123,6 +126,55 @@ TEST_CASE("a copy reads a pinned slot when it runs, also what another process ha
     for (int i = 0; i < 1000; ++i) right &= got[static_cast<size_t>(i)] == i % 251;
     CHECK(right);
   });
+}
+
+namespace {
+
+// How much memory the slots have.
+int64_t bytes_of(const SlotPool& pool) {
+  struct stat found {};
+  return fstat(pool.fd(), &found) == 0 ? found.st_blocks * 512 : -1;
+}
+
+// Slots are filled, given back, trimmed, and copied from by a device, which knows the pages that they had when it registered them.
+int registered_slots(SlotPlant plant, size_t bytes) {
+  the_plant<SlotPlant> = plant;
+  cuda::HostPinner pinner;
+  SlotPool pool(bytes, 3, 40, true);
+  pool.pin(pinner);
+  std::vector<uint32_t> slots(20);
+  for (uint32_t& each : slots) {
+    if (!pool.grow(&each)) return 2;
+    std::memset(pool.data(each), static_cast<int>(each) + 1, bytes);
+  }
+  if (!pool.pin_refusal().ok()) return 3;
+  for (const uint32_t slot : slots) pool.give(slot);
+  const int64_t before = bytes_of(pool);
+  if (before < static_cast<int64_t>(20 * bytes)) return 7;
+  pool.trim();
+  if (bytes_of(pool) != before) return 4;
+  const DeviceArray<unsigned char> device(std::vector<unsigned char>(bytes), 0);
+  for (const uint32_t slot : slots) {
+    if (!pool.pinned(slot)) return 5;
+    OK(cudaMemcpyAsync(device.data(), pool.data(slot), bytes, cudaMemcpyHostToDevice, nullptr));
+    OK(cudaDeviceSynchronize());
+    if (device.read().back() != slot + 1) return 6;
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("registered slots keep their pages and their own registration, and a planted bug is found") {
+  for (const size_t bytes :
+       {size_t{1000}, size_t{70000}}) {  // the small ones lie on pages with others, and are never trimmed
+    for (const SlotPlant plant : {SlotPlant::kNone, SlotPlant::kTrimmed, SlotPlant::kOverlaps}) {
+      const bool harmless = plant == SlotPlant::kNone || (plant == SlotPlant::kTrimmed && bytes < 4096);
+      const software::Outcome outcome = software::run_apart({}, [&] { return registered_slots(plant, bytes); });
+      INFO("bug ", static_cast<int>(plant), ", ", bytes, " bytes: ", outcome.status, " ", outcome.said);
+      CHECK((outcome.status == 0) == harmless);
+    }
+  }
 }
 
 TEST_CASE("a pipeline with a pinner delivers batches that a device copies from where they lie") {

@@ -1,7 +1,7 @@
-// Bugs that tests plant into this folder: see cuda/planted.h.
+// Bugs that tests plant into this folder: see runtime/planted.h.
 #pragma once
 
-#include "cuda/planted.h"
+#include "runtime/planted.h"
 
 namespace gradring {
 
@@ -22,7 +22,5 @@ enum class Plant {
   kLossSlotReused,      // a later step overwrites a loss that the host has not read
   kFaultHeardTooLate,   // the host does not look how earlier steps have ended
 };
-
-using cuda::planted;
 
 }  // namespace gradring

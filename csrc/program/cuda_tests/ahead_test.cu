@@ -221,7 +221,7 @@ __global__ void keep(const float* params, float* copy, int n) {
 
 // Steps, copies of the parameters on the caller's stream after each of them, and a fault. Returns 0 if all is right.
 int ahead_program(Plant plant, const std::vector<float>* expected, std::vector<float>* found) {
-  cuda::the_plant<Plant> = plant;
+  the_plant<Plant> = plant;
   cudaStream_t caller = nullptr;
   OK(cudaStreamCreateWithFlags(&caller, cudaStreamNonBlocking));
   Samples<float> bad = samples();
@@ -282,7 +282,7 @@ TEST_CASE("steps that return early are clean in every schedule, and each planted
     }
     CHECK((found > 0) == (plant != Plant::kNone));
   }
-  cuda::the_plant<Plant> = Plant::kNone;
+  the_plant<Plant> = Plant::kNone;
 }
 
 }  // namespace gradring

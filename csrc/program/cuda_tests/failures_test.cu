@@ -78,9 +78,9 @@ TEST_CASE("an error that is swallowed is found") {
   REQUIRE(train(3, false).said == "");
   const int count = software::calls().at("cudaStreamWaitEvent");
   CHECK(swallowed("cudaStreamWaitEvent", count) == 0);
-  cuda::the_plant<Plant> = Plant::kErrorSwallowed;
+  the_plant<Plant> = Plant::kErrorSwallowed;
   CHECK(swallowed("cudaStreamWaitEvent", count) > 0);
-  cuda::the_plant<Plant> = Plant::kNone;
+  the_plant<Plant> = Plant::kNone;
 }
 
 namespace {

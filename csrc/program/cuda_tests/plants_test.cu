@@ -25,7 +25,7 @@ struct Expected {
 // Trains after the caller has shrunk the parameters; the second epoch has a bad label; then a program comes for which the temps
 // move.
 int program(Plant plant, const Expected* expected, Expected* found) {
-  cuda::the_plant<Plant> = plant;
+  the_plant<Plant> = plant;
   const Samples<float> good(320, kIn, kOut);
   Samples<float> bad = good;
   bad.y[200] = kOut;

@@ -72,13 +72,15 @@ class DeviceBatches:
         begun = self._pass
         if begun is None:
             raise StopIteration
-        got = None
+        position = begun.lease.pipeline.position
         try:
             got = self._next()
-        finally:
-            if got is None:  # the epoch is over, or has failed
-                self._pass, self._native = None, None
-        if got is None:
+        except BaseException:
+            self._pass, self._native = None, None
+            begun.left(position)  # not behind a batch that was read and did not come
+            raise
+        if got is None:  # the epoch is over
+            self._pass, self._native = None, None
             begun.finished()
             raise StopIteration
         lease, rows = got

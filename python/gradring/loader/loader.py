@@ -248,8 +248,7 @@ class Loader(Settled):
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...] | None:
-        """The source's arrays, if it has only arrays in memory and nothing changes them on the way to a batch; else
-        None."""
+        """The source's arrays, if it has only arrays in memory and nothing changes them on the way to a batch; else None."""
         self.require_open()
         parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
         parts = parts if isinstance(parts, (tuple, list)) else (parts,)
@@ -406,8 +405,7 @@ class Loader(Settled):
         maker = self._maker_for(dtypes)
         lease = self._pipelines.borrow(maker.dtypes, maker.make)
         if self._current is lease:
-            # A pass that was left early had this pipeline: the loader's position is after the batches that it
-            # delivered.
+            # A pass that was left early had this pipeline: the loader's position is after the batches that it delivered.
             self._position, self._current = lease.pipeline.position, None
         begun = Pass(
             lease,
@@ -443,12 +441,15 @@ class Loader(Settled):
         """What the user calls a sample of this loader: its number in the source, and in the part of a ``Concat``."""
         return named_sample(self._source, self._number(sample))
 
-    def _finished(self, ended: Pass) -> None:
-        if _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:
+    def _finished(self, ended: Pass, position: int) -> None:
+        if position < 0 and _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:
             self._logged = chosen
             _LOG.info("epoch %d was filled by %s", self.epoch, chosen)
         if not ended.stay and self._current is not None and ended.lease is self._current:
-            self._advance()
+            if position < 0:
+                self._advance()
+            else:
+                self._position, self._current = position, None
 
     def _advance(self) -> None:
         self._epoch = (self._epoch + 1) & _MOST_KEY  # after the last number comes the first

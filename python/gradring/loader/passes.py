@@ -41,7 +41,7 @@ class Pass:
         timeout: float,
         *,
         stay: bool,
-        finished: Callable[[Pass], None],
+        finished: Callable[[Pass, int], None],
         number: Callable[[int], int],
         called: Callable[[int], object],
         **order: Any,
@@ -139,7 +139,11 @@ class Pass:
 
     def finished(self) -> None:
         """Called when the epoch is over."""
-        self._finished(self)
+        self._finished(self, -1)
+
+    def left(self, position: int) -> None:
+        """Called when a pass ends early, before the batch at this position in the epoch's order."""
+        self._finished(self, position)
 
     def _stuck(self, seconds: float, stripe: int) -> None:
         if self.lease.workers is not None:

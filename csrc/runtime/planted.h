@@ -2,7 +2,7 @@
 // kNone is no bug. Without GRADRING_PLANTS, which only a test sets, there are none.
 #pragma once
 
-namespace gradring::cuda {
+namespace gradring {
 
 #ifdef GRADRING_PLANTS
 template <class Plant>
@@ -18,4 +18,4 @@ constexpr bool planted(Plant) noexcept {
 }
 #endif
 
-}  // namespace gradring::cuda
+}  // namespace gradring
