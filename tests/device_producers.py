@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 
-from gradring import cuda
+from gradring import cuda, devices
 
 
 class Interface:
@@ -53,6 +54,54 @@ class Torch(Tensor):
     def __dlpack__(self, **asked):
         with cuda.use_stream(self._stream):
             return super().__dlpack__(**asked)
+
+
+class CupyPool:
+    """The parts of ``cupy.cuda`` that gradring uses. Freed memory is overwritten at once, on a stream of its own. ``late``:
+    the stream that is current at an allocation still has to write there. ``skew`` moves the address."""
+
+    def __init__(self, fails=False, late=False, skew=0):
+        self.taken, self.freed, self.current, self.fails = [], [], [], fails
+
+        class Context:
+            def __init__(self, value):
+                self.value = value
+
+            def __enter__(context):
+                self.current.append(context.value)
+
+            def __exit__(context, *raised):
+                self.current.pop()
+
+        class Block:
+            def __init__(block, size):
+                block.memory = cuda.empty((size + skew,), "uint8")
+                block.filled = on_device(np.full(size + skew, 0xAB, np.uint8))
+                block.memory[...] = block.filled  # pools do not clear
+                if late:
+                    own = self.current[-1]
+                    cuda.streams.order(0, 0, own)
+                    with cuda.use_stream(own):
+                        for _ in range(50):
+                            block.memory[...] = block.filled
+                block.ptr = block.memory.address + skew
+
+            def __del__(block):
+                with cuda.use_stream(other):
+                    block.memory[...] = np.full(block.memory.shape, 0xFF, np.uint8)
+                    block.memory.numpy()
+                for used in (block.memory, block.filled):
+                    used.record_stream(devices._own_stream(0))
+                self.freed.append(block.ptr)
+
+        def alloc(size):
+            self.taken.append((size, tuple(self.current)))
+            if self.fails:
+                raise MemoryError("out of the pool's memory")
+            return Block(size)
+
+        other = cuda.Stream()
+        self.module = types.SimpleNamespace(alloc=alloc, Device=Context, ExternalStream=Context)
 
 
 def on_device(values, device=0):

@@ -44,14 +44,35 @@ Arenas device_arenas(const DeviceArenas& given) {
   return arenas;
 }
 
+// Keeps a Python object until the last copy dies, on any thread.
+std::shared_ptr<void> kept(py::object object) {
+  return {object.release().ptr(), [](void* held) {
+            if (Py_IsInitialized() == 0) return;
+            with_python([&] { Py_DECREF(static_cast<PyObject*>(held)); });
+          }};
+}
+
+// What a function of Python lends: (address, owner) for a number of bytes, or None. Called without the GIL, it takes it.
+cuda::Lender lender_of(py::object lend) {
+  if (lend.is_none()) return nullptr;
+  return [function = kept(std::move(lend))](size_t bytes) -> cuda::Lent {
+    const py::gil_scoped_acquire hold;
+    const py::object got = py::handle(static_cast<PyObject*>(function.get()))(bytes);
+    if (got.is_none()) return {};
+    auto [address, owner] = got.cast<std::pair<uintptr_t, py::object>>();
+    return {reinterpret_cast<void*>(address), kept(std::move(owner))};
+  };
+}
+
 // A device's engine, and the library of products that its programs call.
 class PyDeviceEngine {
  public:
   PyDeviceEngine(int device, uintptr_t library, const DeviceArenas& arenas, const EngineOptions& options, bool tune,
-                 bool tf32)
+                 bool tf32, cuda::Lender lender)
       : device_(device), products_(cuda::make_products(device, reinterpret_cast<void*>(library), tune, tf32)) {
     DeviceOptions on;
     on.device = device, on.products = products_.get(), on.processors = cuda::processors_of(device);
+    on.lender = std::move(lender);
     engine_ = std::make_unique<DeviceEngine>(device_arenas(arenas), options, on);
   }
 
@@ -157,14 +178,6 @@ class Guard {
   DeviceEngine& engine_;
 };
 
-// Keeps a Python object until the last copy dies, on any thread.
-std::shared_ptr<void> kept(py::object object) {
-  return {object.release().ptr(), [](void* held) {
-            if (Py_IsInitialized() == 0) return;
-            with_python([&] { Py_DECREF(static_cast<PyObject*>(held)); });
-          }};
-}
-
 // The stream that a caller gave, or the one on which its thread works. Needs the GIL.
 void* caller_of(const std::optional<uintptr_t>& stream) {
   if (stream) return reinterpret_cast<void*>(*stream);
@@ -176,13 +189,14 @@ void* caller_of(const std::optional<uintptr_t>& stream) {
 
 void bind_cuda_engine(py::module_& m) {
   py::class_<DeviceArena, std::shared_ptr<DeviceArena>>(m, "DeviceArena", "Zeroed memory of a CUDA device.")
-      .def(py::init<int, size_t>(), py::arg("device"), py::arg("bytes"), py::call_guard<py::gil_scoped_release>())
-      .def(py::init([](int device, size_t bytes, uintptr_t address, py::object owner) {
-             return std::make_shared<DeviceArena>(device, bytes, reinterpret_cast<void*>(address),
-                                                  kept(std::move(owner)));
+      .def(py::init([](int device, size_t bytes, py::object lend) {
+             const cuda::Lender lender = lender_of(std::move(lend));
+             const GilRelease release;
+             return std::make_shared<DeviceArena>(device, bytes, lender);
            }),
-           py::arg("device"), py::arg("bytes"), py::arg("address"), py::arg("owner"),
-           "The same in memory of another allocator, which gets it back when `owner` dies.")
+           py::arg("device"), py::arg("bytes"), py::arg("lend") = py::none(),
+           "`lend` is a function that gives memory of another allocator for a number of bytes, as (address, owner), or "
+           "None.")
       .def_property_readonly("device", &DeviceArena::device)
       .def_property_readonly("nbytes", &DeviceArena::size)
       .def_property_readonly("address",
@@ -215,16 +229,18 @@ void bind_cuda_engine(py::module_& m) {
   py::class_<PyDeviceEngine> engine(m, "Engine", "Programs, arenas and counts of one model on a CUDA device.");
   engine
       .def(py::init([](int device, uintptr_t library, const DeviceArenas& arenas, int lanes, int64_t accumulate,
-                       uint64_t seed, bool check_finite, bool tune, bool tf32) {
+                       uint64_t seed, bool check_finite, bool tune, bool tf32, py::object lend) {
              return std::make_unique<PyDeviceEngine>(device, library, arenas,
-                                                     EngineOptions{lanes, accumulate, seed, check_finite}, tune, tf32);
+                                                     EngineOptions{lanes, accumulate, seed, check_finite}, tune, tf32,
+                                                     lender_of(std::move(lend)));
            }),
            py::arg("device"), py::arg("library"), py::arg("arenas"), py::arg("lanes"), py::arg("accumulate"),
            py::arg("seed"), py::arg("check_finite"), py::arg("tune") = false, py::arg("tf32") = false,
+           py::arg("lend") = py::none(),
            "Make an engine. `library` is what dlopen returned for cuBLASLt. Each arena is (name, kind, DeviceArena), "
            "and its kind is param, grad or state. With `tune`, timing chooses the algorithm of each matrix product. "
            "With "
-           "`tf32`, products of float32 read tf32.")
+           "`tf32`, products of float32 read tf32. `lend` is as for DeviceArena.")
       .def(
           "algorithms",
           [](const PyDeviceEngine& e) { return cuda::choices_text(e.products().origin(), e.products().record()); },

@@ -20,31 +20,10 @@ void check(const char* call, cudaError_t code) {
 
 }  // namespace
 
-DeviceArena::DeviceArena(int device, size_t bytes) : device_(device), size_(bytes) {
+DeviceArena::DeviceArena(int device, size_t bytes, const Lender& lender) : device_(device), size_(bytes) {
   const OnDevice on(kWho, device);
-  memory_ = DeviceMemory(kWho, std::max<size_t>(bytes, 1));
-  data_ = static_cast<std::byte*>(memory_.data());
-  clear();
-}
-
-DeviceArena::DeviceArena(int device, size_t bytes, void* memory, std::shared_ptr<void> owner)
-    : device_(device), size_(bytes), data_(static_cast<std::byte*>(memory)), owner_(std::move(owner)) {
-  const OnDevice on(kWho, device);
-  check("cudaDeviceSynchronize", cudaDeviceSynchronize());  // the block may come behind work on the allocator's stream
-  clear();
-}
-
-DeviceArena::~DeviceArena() {
-  if (!owner_) return;
-  try {
-    const OnDevice on(kWho, device_);
-    if (cudaDeviceSynchronize() != cudaSuccess) (void)cudaGetLastError();
-  } catch (const Error&) {  // nothing can take it here
-  }
-}
-
-void DeviceArena::clear() {
-  if (size_ > 0) check("cudaMemset", cudaMemset(data_, 0, size_));
+  memory_ = DeviceMemory(kWho, std::max<size_t>(bytes, 1), lender);
+  if (size_ > 0) check("cudaMemset", cudaMemset(data(), 0, size_));
   // A fill may end after the call, and streams of ours do not wait for the legacy stream.
   check("cudaDeviceSynchronize", cudaDeviceSynchronize());
 }

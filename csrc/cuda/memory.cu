@@ -1,13 +1,32 @@
+#include <cstdint>
+#include <utility>
+
 #include "cuda/device.h"
 #include "cuda/failure.h"
 #include "cuda/memory.h"
 #include "cuda/pool.h"
+#include "cuda/stream.h"
 #include "runtime/status.h"
 
 namespace gradring::cuda {
 
-DeviceMemory::DeviceMemory(const std::string& who, size_t bytes) {
+namespace {
+
+constexpr uintptr_t kAlignment = 256;  // as cudaMalloc's
+
+}  // namespace
+
+DeviceMemory::DeviceMemory(const std::string& who, size_t bytes, const Lender& lender) {
   if (bytes == 0) return;
+  if (Lent lent = lender ? lender(bytes) : Lent{};
+      reinterpret_cast<uintptr_t>(lent.data) % kAlignment == 0 && lent.data) {
+    // It may come behind work of its allocator's stream.
+    int code = noted("cudaGetDevice", cudaGetDevice(&device_));
+    if (code == 0) code = synchronize_device();
+    if (code != 0) throw_failure(who, code);
+    data_ = lent.data, bytes_ = bytes, owner_ = std::move(lent.owner);
+    return;
+  }
   void* data = nullptr;
   cudaError_t code = noted("cudaMalloc", cudaMalloc(&data, bytes));
   if (code == cudaErrorMemoryAllocation && MemoryPool::trim_all()) {  // the pools' free blocks may be what is missing
@@ -29,7 +48,18 @@ DeviceMemory::DeviceMemory(const std::string& who, size_t bytes) {
 }
 
 DeviceMemory::~DeviceMemory() {
-  if (data_ && cudaFree(data_) != cudaSuccess) (void)cudaGetLastError();
+  if (data_ == nullptr) return;
+  int code = 0;
+  if (owner_ == nullptr) {
+    code = cudaFree(data_);
+  } else {
+    try {
+      const OnDevice on("memory", device_);
+      code = synchronize_device();
+    } catch (const Error&) {  // nothing can take it here
+    }
+  }
+  if (code != 0) (void)cudaGetLastError();
 }
 
 namespace {

@@ -43,7 +43,8 @@ def try_device(device: int) -> dict[str, typing.Any] | None:
 class DeviceArena:
     """Zeroed memory of a CUDA device."""
 
-    def __init__(self, device: int, bytes: int) -> None: ...
+    def __init__(self, device: int, bytes: int, lend: typing.Any = None) -> None:
+        """`lend` is a function that gives memory of another allocator for a number of bytes, as (address, owner), or None."""
     @property
     def device(self) -> int: ...
     @property
@@ -249,6 +250,8 @@ class Engine:
         seed: int,
         check_finite: bool,
         tune: bool = False,
+        tf32: bool = False,
+        lend: typing.Any = None,
     ) -> None: ...
     def algorithms(self) -> str: ...
     @staticmethod

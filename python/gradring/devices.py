@@ -31,17 +31,22 @@ def reserve(device: str, size: int) -> Any:
     bytes that are wanted."""
     if device == CPU:
         return _core.SharedArena(size)
-    number, arena = number_of(device), import_module("gradring._cuda").DeviceArena
+    number = number_of(device)
+    return import_module("gradring._cuda").DeviceArena(number, size, functools.partial(_lent, number))
+
+
+def _lent(number: int, size: int) -> tuple[int, Any] | None:
+    """Memory of CuPy's pool: its address, and what keeps it. None where CuPy is not in use."""
     cupy: Any = getattr(sys.modules.get("cupy"), "cuda", None)
-    if hasattr(cupy, "alloc"):
-        try:
-            # Blocks of CuPy's pool belong to the stream that is current now.
-            with cupy.Device(number), cupy.ExternalStream(_own_stream(number).handle):
-                block = cupy.alloc(max(size, 1))
-            return arena(number, size, int(block.ptr), block)
-        except MemoryError:  # the next line says how many bytes are wanted and free
-            pass
-    return arena(number, size)
+    if not hasattr(cupy, "alloc"):
+        return None
+    try:
+        # Blocks of CuPy's pool belong to the stream that is current now.
+        with cupy.Device(number), cupy.ExternalStream(_own_stream(number).handle):
+            block = cupy.alloc(size)
+    except MemoryError:  # the device then says how many bytes are wanted and free
+        return None
+    return int(block.ptr), block
 
 
 @functools.cache
@@ -71,5 +76,6 @@ def engine(
     algorithm of each matrix product by timing; the CPU has one algorithm. With ``tf32``, these products read tf32."""
     if device == CPU:
         return _core.Engine(arenas, lanes, accumulate, seed, check_finite)
-    cuda = import_module("gradring._cuda")
-    return cuda.Engine(number_of(device), products_library(), arenas, lanes, accumulate, seed, check_finite, tune, tf32)
+    cuda, number, library = import_module("gradring._cuda"), number_of(device), products_library()
+    lend = functools.partial(_lent, number)
+    return cuda.Engine(number, library, arenas, lanes, accumulate, seed, check_finite, tune, tf32, lend)

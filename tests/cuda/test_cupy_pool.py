@@ -8,45 +8,8 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from device_producers import CupyPool, run_lazily
 from gradring import cuda, devices
-
-
-class Pool:
-    """The parts of ``cupy.cuda`` that gradring uses. Freed memory is overwritten at once, on a stream of its own."""
-
-    def __init__(self, fails=False):
-        self.taken, self.freed, self.current, self.fails = [], [], [], fails
-
-        class Context:
-            def __init__(self, value):
-                self.value = value
-
-            def __enter__(context):
-                self.current.append(context.value)
-
-            def __exit__(context, *raised):
-                self.current.pop()
-
-        class Block:
-            def __init__(self, size):
-                self.memory = cuda.empty((size,), "uint8")
-                self.memory[...] = np.full(size, 0xAB, np.uint8)  # pools do not clear
-                self.ptr = self.memory.address
-
-            def __del__(block):
-                with cuda.use_stream(other):
-                    block.memory[...] = np.full(block.memory.shape, 0xFF, np.uint8)
-                    block.memory.numpy()
-                self.freed.append(block.ptr)
-
-        def alloc(size):
-            self.taken.append((size, tuple(self.current)))
-            if self.fails:
-                raise MemoryError("out of the pool's memory")
-            return Block(size)
-
-        other = cuda.Stream()
-        self.module = types.SimpleNamespace(alloc=alloc, Device=Context, ExternalStream=Context)
 
 
 def trained(blobs, epochs=1):
@@ -64,7 +27,7 @@ def use(monkeypatch, pool):
 
 def test_arenas_come_from_the_pool_and_go_back_when_nothing_uses_them(monkeypatch, blobs):
     expected = {name: array.numpy() for name, array in trained(blobs).params.items()}
-    pool = Pool()
+    pool = CupyPool()
     use(monkeypatch, pool)
     trainer = trained(blobs)
     assert pool.taken and not pool.freed
@@ -85,8 +48,74 @@ def test_arenas_come_from_the_pool_and_go_back_when_nothing_uses_them(monkeypatc
     assert len(pool.freed) == len(pool.taken)
 
 
+def test_temporaries_and_slots_come_from_the_pool_and_go_back_when_larger_ones_take_their_place(monkeypatch, blobs):
+    pool = CupyPool()
+    use(monkeypatch, pool)
+    trainer = gr.Trainer(gr.nn.Linear(8, 3), device="cuda", optimizer=gr.optim.SGD(0.1))
+    arenas = len(pool.taken)
+    trainer.step(blobs[0][:16], blobs[1][:16])
+    few = len(pool.taken)
+    assert few > arenas and not pool.freed
+    trainer.step(blobs[0], blobs[1])
+    assert len(pool.taken) > few and pool.freed
+    assert max(size for size, _ in pool.taken) >= blobs[0].nbytes  # two slots lie there
+    del trainer
+    gc.collect()
+    assert len(pool.freed) == len(pool.taken)
+
+
+@pytest.mark.parametrize("schedule", ["eager", "lazy", "1", "2", "3", "4"])
+def test_blocks_come_behind_the_work_of_their_stream_and_go_back_behind_that_of_all(schedule):
+    """The pool still writes into a block when it hands it out, and others write there at once when it has come back."""
+    script = """
+import gc, sys, types
+import numpy as np
+import gradring as gr
+from gradring import cuda
+from device_producers import CupyPool
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(96, 8)).astype("float32"), rng.integers(0, 3, 96)
+
+def trained():
+    layers = gr.nn.Linear(8, 16), gr.nn.ReLU(), gr.nn.Linear(16, 3)
+    trainer = gr.Trainer(gr.nn.Sequential(*layers), device="cuda", optimizer=gr.optim.AdamW(1e-2), seed=1)
+    for rows in (8, 8, 8, 32, 32, 96, 8, 96):  # the steps before wait on the device when larger memory comes
+        trainer.step(x[:rows], y[:rows])
+    trainer.fit((x, y), epochs=2, batch_size=40, verbose=False)
+    return {name: array.numpy() for name, array in trainer.params.items()} | copied(), trainer.predict(x)
+
+def copied():
+    arrays, copies = dict(gr.nn.Linear(8, 3).init(2).to("cuda").params), {}
+    gc.collect()
+    with cuda.use_stream(cuda.Stream()):
+        for name in list(arrays):
+            copies[name] = cuda.copied(arrays.pop(name))
+        # The memory has gone back, and the copies are still queued.
+        return {name: copy.numpy() for name, copy in copies.items()}
+
+expected, out = trained()
+pool = CupyPool(late=True)
+sys.modules["cupy"] = types.ModuleType("cupy")
+sys.modules["cupy"].cuda = pool.module
+found, other = trained()
+wrong = sum(int((found[name] != expected[name]).sum()) for name in expected) + int((out != other).sum())
+gc.collect()
+assert len(pool.freed) == len(pool.taken) > 6, (len(pool.freed), len(pool.taken))
+print(wrong)
+"""
+    assert run_lazily(script, GRADRING_CUDA_SCHEDULE=schedule) == "0"
+
+
+def test_memory_that_is_not_aligned_is_not_used(monkeypatch, blobs):
+    pool = CupyPool(skew=64)
+    use(monkeypatch, pool)
+    assert trained(blobs).step_count > 0
+    assert len(pool.freed) == len(pool.taken) > 0
+
+
 def test_a_pool_without_memory_leaves_the_device_to_say_so(monkeypatch, blobs):
-    use(monkeypatch, Pool(fails=True))
+    use(monkeypatch, CupyPool(fails=True))
     assert trained(blobs).step_count > 0  # the device itself has memory
     with pytest.raises(MemoryError, match="bytes are wanted"):
         devices.reserve("cuda:0", 1 << 50)

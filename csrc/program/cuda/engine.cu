@@ -21,7 +21,7 @@ DeviceEngine::DeviceEngine(Arenas arenas, const EngineOptions& options, const De
       arenas_(std::move(arenas)),
       born_in_fork_(forks_so_far()) {
   const cuda::OnDevice on(kWho, device_.device);
-  ledger_memory_ = cuda::DeviceMemory(kWho, sizeof(DeviceLedger));
+  ledger_memory_ = cuda::DeviceMemory(kWho, sizeof(DeviceLedger), device_.lender);
   report_ = cuda::make_pinned(kWho, sizeof(DeviceLedger));
   compute_ = cuda::make_stream(kWho);
   copies_ = cuda::make_stream(kWho, cuda::Priority::kHigh);
@@ -59,8 +59,8 @@ void DeviceEngine::reserve(const Arena& temps) {
   const Arenas::Memory* const known = arenas_.find(temps.name);
   if (temps.bytes < 0 || (known != nullptr && (known->kind != BufferKind::kTemp || known->bytes >= temps.bytes)))
     return;
-  const auto memory =
-      std::make_shared<cuda::DeviceMemory>(kWho, static_cast<size_t>(std::max<int64_t>(temps.bytes, 1)));
+  const auto memory = std::make_shared<cuda::DeviceMemory>(kWho, static_cast<size_t>(std::max<int64_t>(temps.bytes, 1)),
+                                                           device_.lender);
   auto* const data = static_cast<std::byte*>(memory->data());
   arenas_.set(temps.name, BufferKind::kTemp, data, temps.bytes, memory);
   for (const Known& each : known_) each.executor->place_temps(temps.name, data);
@@ -68,7 +68,7 @@ void DeviceEngine::reserve(const Arena& temps) {
 
 void DeviceEngine::grow_slots(size_t bytes) {
   if (bytes <= slot_bytes_) return;
-  cuda::DeviceMemory memory(kWho, bytes * kSlots);
+  cuda::DeviceMemory memory(kWho, bytes * kSlots, device_.lender);
   cuda::PinnedMemory host = cuda::make_pinned(kWho, bytes * kSlots);
   slot_memory_ = std::move(memory), host_slots_ = std::move(host);
   slot_bytes_ = bytes;
@@ -94,7 +94,7 @@ void DeviceEngine::grow_rates(int64_t columns) {
 
 void DeviceEngine::grow_scratch(size_t bytes) {
   if (bytes <= scratch_.bytes()) return;
-  scratch_ = cuda::DeviceMemory(kWho, bytes);
+  scratch_ = cuda::DeviceMemory(kWho, bytes, device_.lender);
   forget_graphs();
 }
 
@@ -116,7 +116,7 @@ DeviceExecutor& DeviceEngine::add(Mode mode, int64_t rows, const Program& progra
   grow_slots(layout.bytes);
   auto* const ledger = static_cast<DeviceLedger*>(ledger_memory_.data());
   auto executor = std::make_unique<DeviceExecutor>(program, rows, layout, arenas_, ledger, slots_[0].device,
-                                                   device_.device, queue());
+                                                   device_.device, queue(), device_.lender);
   grow_scratch(executor->scratch_bytes());
   known_.push_back({mode, rows, std::move(executor)});
   return *known_.back().executor;

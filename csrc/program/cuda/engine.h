@@ -33,6 +33,7 @@ struct DeviceOptions {
   bool graphs = true;  // false: each step is queued launch by launch
   const CudaProducts* products = nullptr;
   int processors = 1;
+  cuda::Lender lender = nullptr;  // of the memory that the engine adds to its arenas
 };
 
 // A step of DeviceEngine::step that has failed.

@@ -65,13 +65,14 @@ void SlotLayout::set_rates(std::byte* slot, const double* given, int64_t count) 
 }
 
 DeviceExecutor::DeviceExecutor(const Program& program, int64_t rows, const SlotLayout& layout, const Arenas& arenas,
-                               DeviceLedger* ledger, std::byte* slot, int device, const CudaQueue& queue)
+                               DeviceLedger* ledger, std::byte* slot, int device, const CudaQueue& queue,
+                               const cuda::Lender& lender)
     : rows_(rows), layout_(layout), ledger_(ledger) {
   validate(program);
   require_for_device(program);
   for (const Arena& arena : program.arenas) arena_names_.push_back(arena.name);
   if (!program.constants.empty()) {
-    constants_ = cuda::DeviceMemory("program", program.constants.size());
+    constants_ = cuda::DeviceMemory("program", program.constants.size(), lender);
     const int code = cuda::noted("cudaMemcpy", cudaMemcpy(constants_.data(), program.constants.data(),
                                                           program.constants.size(), cudaMemcpyHostToDevice));
     if (code != 0) cuda::throw_failure("program", code);

@@ -44,7 +44,7 @@ class DeviceExecutor {
   // Validates, and checks that all operands lie in the device's memory. `slot` is the memory of a slot, which is used for
   // these checks alone. Throws Error.
   DeviceExecutor(const Program& program, int64_t rows, const SlotLayout& layout, const Arenas& arenas,
-                 DeviceLedger* ledger, std::byte* slot, int device, const CudaQueue& queue);
+                 DeviceLedger* ledger, std::byte* slot, int device, const CudaQueue& queue, const cuda::Lender& lender);
   DeviceExecutor(const DeviceExecutor&) = delete;
   DeviceExecutor& operator=(const DeviceExecutor&) = delete;
 
