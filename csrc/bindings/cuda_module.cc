@@ -65,6 +65,7 @@ py::list kernels() {
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "CUDA devices, and kernels for the ops of gradring._core. Imports without a driver.";
   gradring::register_all_cuda_kernels();
+  gradring::bind_cuda_arena(m);
   gradring::bind_cuda_arrays(m);
   gradring::bind_cuda_engine(m);
   gradring::bind_cuda_feed(m);
