@@ -1,6 +1,7 @@
 """Includes point one way: bindings and capi, then program, loader and comm, then ops, then runtime, then include."""
 
 import re
+from functools import cache
 
 import pytest
 
@@ -23,6 +24,7 @@ CUDA = re.compile(r"^(cuda|cublas|cudnn|nccl|nvrtc|nvml|curand|cub/|thrust/)")
 INTRINSICS = re.compile(r"^(\w*mmintrin\.h|x86intrin\.h|arm_neon\.h|arm_sve\.h)$")
 
 
+@cache
 def includes(path):
     return INCLUDE.findall(without_comments(path.read_text()))
 
@@ -50,6 +52,32 @@ def test_foreign_headers_stay_in_their_rooms(path):
         device = place.startswith("cuda/") or place.endswith(".cu")
         assert ours or not CUDA.match(target) or device, f"{target}: not here"
         assert not INTRINSICS.match(target) or re.search(r"simd_\w+\.h$", place), f"{target}: ISA-specific files alone"
+
+
+def reached(path):
+    """Every header that a file includes, directly or through others. Those of the software device are for its tests alone."""
+    found, left = set(), [path]
+    while left:
+        for _, target in includes(left.pop()):
+            if target in found or target.startswith("cuda/software/"):
+                continue
+            found.add(target)
+            left += [CSRC / target] if (CSRC / target).exists() else []
+    return found
+
+
+HOST = [p for p in cpp_files() if p.suffix != ".cu" and not {"cuda_tests", "software"} & {*p.parts}]
+
+
+@pytest.mark.parametrize("path", [p for p in HOST if p != CSRC / "cuda" / "device.h"], ids=name)
+def test_no_header_of_nvidias_reaches_what_is_compiled_without_cuda(path):
+    device = "cuda/device.h" in (found := reached(path))
+    foreign = {target for target in found if CUDA.match(target) and not (CSRC / target).exists()}
+    assert not foreign and not device, f"{path.name} includes {sorted(foreign)} through other headers"
+
+
+def test_headers_that_come_through_others_are_seen():
+    assert "cuda_runtime.h" in reached(CSRC / "cuda" / "stream.cu")
 
 
 def test_cmake_adds_the_rooms_in_layer_order():
