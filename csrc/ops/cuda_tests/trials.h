@@ -1,9 +1,11 @@
-// Functions that make trials of ops, with random shapes, options and odd values. Each function makes a trial of one op. Include
-// this file after cuda/device.h.
+// What the tests of ops share: shapes for trials, and the ops of each theme. Include this file after cuda/device.h.
 #pragma once
+
+#include <doctest/doctest.h>
 
 #include <initializer_list>
 #include <iterator>
+#include <span>
 #include <vector>
 
 #include "ops/cuda_tests/trial.h"
@@ -44,16 +46,28 @@ inline void want_some(Random& random, Trial& t, std::initializer_list<const char
   for (const char* each : results) t.want(each, chance(random, 2));
 }
 
-// optimizer_trials.cu
-void adam(Random& random, Trial& t);
-void lion(Random& random, Trial& t);
-void linear_update(Random& random, Trial& t);
-void rmsprop(Random& random, Trial& t);
-void sgd(Random& random, Trial& t);
+// An op, and the function that fills in a trial of it at random.
+struct Entry {
+  const char* op;
+  void (*make)(Random& random, Trial& trial);
+};
+using Entries = std::span<const Entry>;
 
-// loss_trials.cu
-void check_step(Random& random, Trial& t);
-void cross_entropy(Random& random, Trial& t);
-void pointwise(Random& random, Trial& t);
+// The dtype of a trial: all that the op's schema allows take turns.
+Dtype dtype_of(const Entry& entry, int turn);
+
+// Checks shapes() trials of each op. A test per theme calls it, because ThreadSanitizer needs minutes for some of them: ctest runs
+// each file of tests as an entry of its own.
+void check_entries(Entries entries);
+
+// The ops of each theme, in <theme>_test.cu.
+Entries batch_norm_ops();
+Entries element_ops();
+Entries index_ops();
+Entries loss_ops();
+Entries optimizer_ops();
+Entries product_ops();
+Entries row_ops();
+Entries step_ops();
 
 }  // namespace gradring::testing

@@ -32,8 +32,6 @@ void sgd_attributes(Random& random, Trial& t, const char* state) {
   t.want(state, momentum);
 }
 
-}  // namespace
-
 void adam(Random& random, Trial& t) {
   t.give(random, "param", some_shape(random));
   adam_attributes(random, t);
@@ -93,6 +91,27 @@ void linear_update(Random& random, Trial& t) {
   t.complete(random);
   if (adam) t.make_positive("v");
   t.tolerance *= 4, t.stops = false;
+}
+
+constexpr Entry kOps[] = {
+    {"adam", adam},
+    {"adam_update", adam},
+    {"linear_dw_adam", linear_update},
+    {"linear_dw_sgd", linear_update},
+    {"lion", lion},
+    {"lion_update", lion},
+    {"rmsprop", rmsprop},
+    {"rmsprop_update", rmsprop},
+    {"sgd", sgd},
+    {"sgd_update", sgd},
+};
+
+}  // namespace
+
+Entries optimizer_ops() { return kOps; }
+
+TEST_CASE("CUDA kernels of optimizers agree with their references, with the same bits in every schedule") {
+  check_entries(kOps);
 }
 
 }  // namespace gradring::testing

@@ -31,8 +31,6 @@ void loss_options(Random& random, Trial& t, int64_t rows) {
   if (t.wanted[static_cast<size_t>(t.place("dx"))]) want_some(random, t, {"column_sums"});
 }
 
-}  // namespace
-
 void cross_entropy(Random& random, Trial& t) {
   auto shape = cached_matrix(random);
   shape[1] = std::max<int64_t>(shape[1], 1);
@@ -102,6 +100,23 @@ void check_step(Random& random, Trial& t) {
   t.record.pending_weight = 32, t.record.check_finite = !chance(random, 4), t.record.need_weight = chance(random, 2);
   want_some(random, t, {"pending", "total_weight"});
   t.complete(random);
+}
+
+constexpr Entry kOps[] = {
+    {"binary_cross_entropy", pointwise},
+    {"check_step", check_step},
+    {"cross_entropy", cross_entropy},
+    {"huber", pointwise},
+    {"mae", pointwise},
+    {"mse", pointwise},
+};
+
+}  // namespace
+
+Entries loss_ops() { return kOps; }
+
+TEST_CASE("CUDA kernels of losses agree with their references, with the same bits in every schedule") {
+  check_entries(kOps);
 }
 
 }  // namespace gradring::testing
