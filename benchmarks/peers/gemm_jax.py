@@ -16,6 +16,8 @@ def jax(case: dict[str, Any]) -> Work:
     import jax as library
     import jax.numpy as jnp
 
+    library.config.update("jax_enable_x64", case.get("dtype") == "float64")  # otherwise its arrays are float32
+
     if case["op"] == "matmul":
         a, b = (jnp.asarray(array) for array in operands(case))
         dimensions = (((0 if case["trans_a"] else 1,), (1 if case["trans_b"] else 0,)), ((), ()))

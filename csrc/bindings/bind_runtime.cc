@@ -129,9 +129,11 @@ void bind_runtime(py::module_& m) {
       py::arg("path"), "Write the recorded spans as Chrome trace JSON.");
 
   m.def(
-      "measure_peak_flops", [] { return measure_peak_flops(default_lanes()); }, py::call_guard<GilRelease>(),
-      "Measure the peak rate of float32 multiply-adds in registers on all threads. Return it in operations per second; "
-      "a multiply-add is two operations.");
+      "measure_peak_flops", [](bool wide) { return measure_peak_flops(default_lanes(), wide); },
+      py::arg("wide") = false, py::call_guard<GilRelease>(),
+      "Measure the peak rate of float32 multiply-adds, with `wide` of float64, in registers on all threads. Return it "
+      "in "
+      "operations per second; a multiply-add is two operations.");
   m.def(
       "seed",
       [](const py::object& n) {

@@ -648,9 +648,9 @@ def make_step_fast_path(engine: typing.Any, slow: typing.Any, ranks: typing.Any 
     """
     Make the function behind Session.step, (x, y) -> loss, which calls slow(x, y) if it cannot run the step itself. `ranks` is a Ranks or Replicas object, or a pair of both. If it has run a step together with them and the step failed or was interrupted, it calls ended(x, y). Return it with a handle for set_expected_shapes and set_expected_rates.
     """
-def measure_peak_flops() -> float:
+def measure_peak_flops(wide: bool = False) -> float:
     """
-    Measure the peak rate of float32 multiply-adds in registers on all threads. Return it in operations per second; a multiply-add is two operations.
+    Measure the peak rate of float32 multiply-adds, with `wide` of float64, in registers on all threads. Return it in operations per second; a multiply-add is two operations.
     """
 def measure_tile_flops() -> float:
     """

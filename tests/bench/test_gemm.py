@@ -1,4 +1,4 @@
-"""The race of products: its cases, the error beside the times, and bfloat16."""
+"""The race of products: its cases, the error beside the times, and other dtypes than float32."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 
 import gradring as gr
 from gradring import _core
-from gradring.bench import contender, gemm
+from gradring.bench import contender, gemm, step
 from gradring.bench.gemm_contenders import error_of, layer, operands
 from gradring.bench.peers import contenders, read_peers
 from gradring.bench.report import library
 
 FACTORIES = {"gradring": f"{gemm.MODULE}:ours", **gemm.PEERS}
 HALF = {"dtype": "bfloat16"}
+LEAST = {"float32": 1e-6, "float64": 1e-15, "bfloat16": 2**-8}  # below this, the error of a product is one of rounding
 
 
 def cases(how):
@@ -31,7 +32,7 @@ def gradients_as_before():
         sys.modules["torch"].set_grad_enabled(True)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", LEAST)
 @pytest.mark.parametrize("name", FACTORIES)
 def test_every_contender_computes_the_same(name, dtype, monkeypatch):
     pytest.importorskip("ml_dtypes")
@@ -42,12 +43,12 @@ def test_every_contender_computes_the_same(name, dtype, monkeypatch):
         result = contender.load(FACTORIES[name])(case.parameters)()
         error = error_of(case.parameters, result)
         if case.parameters["op"] == "matmul":
-            assert error is not None and error < (2**-8 if dtype == "bfloat16" else 1e-6)
+            assert error is not None and 0 < error < LEAST[dtype]
         else:
             assert error is None
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", LEAST)
 @pytest.mark.parametrize("name", FACTORIES)
 def test_every_contender_computes_all_results_of_a_layer(name, dtype, monkeypatch):
     pytest.importorskip("ml_dtypes")
@@ -69,9 +70,10 @@ def test_every_contender_computes_all_results_of_a_layer(name, dtype, monkeypatc
         results = result if isinstance(result, (tuple, list)) else (result,)
         assert len(results) == len(expected)
         for got, want in zip(results, expected, strict=True):
-            got = np.asarray(got.detach().float().numpy() if hasattr(got, "detach") else got)
-            assert got.dtype == (np.float32 if name == "torch" else dtype)
-            assert np.abs(got.astype(np.float64) - want).max() < (0.05 if dtype == "bfloat16" else 1e-4)
+            torch_dtype = str(got.dtype).removeprefix("torch.") if hasattr(got, "detach") else dtype
+            got = np.asarray(got.detach().double().numpy() if hasattr(got, "detach") else got)
+            assert torch_dtype == dtype and got.dtype == (np.float64 if name == "torch" else dtype)
+            assert np.abs(got.astype(np.float64) - want).max() < {"bfloat16": 0.05, "float32": 1e-4, "float64": 1e-8}[dtype]
 
 
 def test_the_error_is_that_of_the_worst_element():
@@ -91,6 +93,7 @@ def test_cases_count_their_bytes_and_say_how_they_multiply():
     assert plain.bytes == 2 * half.bytes == 4 * (15 + 20 + 12)
     assert plain.name == half.name == "3x4x5 NT"
     assert "dtype" not in plain.parameters and half.parameters["dtype"] == "bfloat16"
+    assert gemm.matmul_case(3, 4, 5, False, True, how={"dtype": "float64"}).bytes == 2 * plain.bytes
     assert len(gemm.cases(full=True, how=HALF)) == len(gemm.cases(full=True)) == 1176 + 1 + 8
 
 
@@ -104,6 +107,11 @@ def test_a_number_of_threads_gives_each_peer_one_contender():
 def test_choices_that_cannot_be_run_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"--products pieces3 is a way to multiply float32: --dtype is bfloat16"):
         gemm.check_how("bfloat16", "pieces3")
+    with pytest.raises(ValueError, match=r"--products pieces2 is a way to multiply float32: --dtype is float64"):
+        gemm.check_how("float64", "pieces2")
+    with pytest.raises(ValueError, match=r"--dtype float64 belongs to gemm, got step"):
+        step.run(dtype="float64")
+    gemm.check_how("float64", "fma")
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     gemm.check_how("float32", "pieces2")
     with pytest.raises(ImportError, match="needs the package ml_dtypes"):
@@ -130,12 +138,14 @@ def test_the_reply_of_a_contender_has_the_error():
         ("bfloat16", "fma", 600.0, "the tile unit's bf16 products on 2 threads", 600.0),
         ("float32", "pieces3", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
         ("bfloat16", "fma", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
+        ("float64", "fma", 600.0, "fp64 multiply-adds on 2 threads", 45.0),
     ],
 )
 def test_the_measured_peak_is_that_of_the_unit_which_multiplies(monkeypatch, dtype, products, tiles, unit, peak):
     asked = []
     monkeypatch.setattr(_core, "measure_tile_flops", lambda: asked.append(gr.get_num_threads()) or tiles)
-    monkeypatch.setattr(_core, "measure_peak_flops", lambda: asked.append(gr.get_num_threads()) or 90.0)
+    peaks = {False: 90.0, True: 45.0}
+    monkeypatch.setattr(_core, "measure_peak_flops", lambda wide=False: asked.append(gr.get_num_threads()) or peaks[wide])
     before = gr.get_num_threads()
     name, rate = gemm.measured_peak(dtype, products, 2)
     assert unit in name and rate == peak
@@ -143,8 +153,9 @@ def test_the_measured_peak_is_that_of_the_unit_which_multiplies(monkeypatch, dty
 
 
 def test_the_measured_peak_is_a_rate():
-    name, rate = gemm.measured_peak("float32", "fma", 1)
-    assert name == "fp32 multiply-adds on 1 thread" and 1e8 < rate < 1e13
+    for dtype, unit in (("float32", "fp32"), ("float64", "fp64")):
+        name, rate = gemm.measured_peak(dtype, "fma", 1)
+        assert name == f"{unit} multiply-adds on 1 thread" and 1e8 < rate < 1e13
     name, rate = gemm.measured_peak("bfloat16", "fma", 1)
     assert name.endswith("on 1 thread") and 1e8 < rate < 1e14
     assert ("tile unit" in name) == (_core.tile_unit_advantage() > 0)

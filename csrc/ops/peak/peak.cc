@@ -19,11 +19,12 @@ double cpu_seconds() noexcept {
 
 }  // namespace
 
-double measure_peak_flops(int lanes) {
+double measure_peak_flops(int lanes, bool wide) {
   constexpr int64_t kRounds = 200000;
   constexpr int kRepeats = 25;
   constexpr float kNumbers[] = {1.0f, 0.999999f, 1e-6f};
   const PeakKernels& kernels = GRADRING_KERNELS(peak_kernels);
+  const PeakKernel& kernel = wide ? kernels.f64 : kernels.f32;
   Team team(lanes);
   std::vector<float> results(static_cast<size_t>(lanes));
   std::vector<double> seconds(static_cast<size_t>(lanes));
@@ -33,13 +34,13 @@ double measure_peak_flops(int lanes) {
     team.run(lanes, [&](const Lane& lane) {
       // Divide by the CPU time of the lane's own thread, because another process on its core does not change the core's peak.
       const double begin = cpu_seconds();
-      results[static_cast<size_t>(lane.index)] = kernels.work(kRounds, kNumbers);
+      results[static_cast<size_t>(lane.index)] = kernel.work(kRounds, kNumbers);
       seconds[static_cast<size_t>(lane.index)] = cpu_seconds() - begin;
       if (lane.index == 0) ran = lane.count;
     });
     double rate = 0;
     for (int lane = 0; lane < ran; ++lane) {
-      rate += static_cast<double>(kernels.operations) * kRounds / seconds[static_cast<size_t>(lane)];
+      rate += static_cast<double>(kernel.operations) * kRounds / seconds[static_cast<size_t>(lane)];
     }
     rates.push_back(rate);
   }

@@ -5,8 +5,8 @@
 
 namespace gradring {
 
-// Float32 operations per second of `lanes` threads together (a multiply-add counts as two), the median of
+// Operations per second, in float32 or with `wide` in float64, of `lanes` threads together (a multiply-add counts as two), the median of
 // a few measurements of independent register-to-register multiply-adds. It takes about 20 ms.
-GRADRING_API double measure_peak_flops(int lanes);
+GRADRING_API double measure_peak_flops(int lanes, bool wide = false);
 
 }  // namespace gradring

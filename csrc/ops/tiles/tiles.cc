@@ -36,7 +36,7 @@ double measure() noexcept {
   product.fill();
   constexpr int kTimes = 4, kTries = 12;
   constexpr double kOperations = MeasuredProduct::kOperations * kTimes;
-  const PeakKernels& peak = GRADRING_KERNELS(peak_kernels);
+  const PeakKernel& peak = GRADRING_KERNELS(peak_kernels).f32;
   constexpr int64_t kRounds = 1000;
   constexpr float kNumbers[] = {1.0f, 0.999999f, 1e-6f};
   volatile float kept = 0;

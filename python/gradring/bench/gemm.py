@@ -18,6 +18,7 @@ PEERS = {name: f"{MODULE}:{name}" for name in ("numpy", "torch")}
 ROWS = (1, 16, 64, 100, 256, 1024)
 SIDES = (10, 64, 128, 300, 784, 1024, 2048)
 FLAGS = tuple(product((False, True), repeat=2))
+ITEM = {"float32": 4, "float64": 8, "bfloat16": 2}  # bytes
 BLOCK = 24  # how many cases a contender's turn has
 LAYERS = ((64, 784, 256), (256, 1024, 1024), (256, 1024, 4096), (32, 64, 32))
 
@@ -46,7 +47,7 @@ def matmul_case(m: int, n: int, k: int, trans_a: bool, trans_b: bool, *, how: Ma
     """One product: a transposed operand lies transposed in memory."""
     letters = "NT"[trans_a] + "NT"[trans_b]
     parameters: dict[str, Any] = {"op": "matmul", "m": m, "n": n, "k": k, "trans_a": trans_a, "trans_b": trans_b}
-    item = 2 if "dtype" in how else 4
+    item = ITEM[how.get("dtype", "float32")]
     size = item * (m * k + k * n + m * n)
     return Case(f"{m}x{n}x{k} {letters}", {**parameters, **how}, 2.0 * m * n * k, bytes=size)
 
@@ -140,6 +141,8 @@ def check_how(dtype: str, products: str) -> None:
         return
     if products != "fma":
         raise ValueError(f"[bench] --products {products} is a way to multiply float32: --dtype is {dtype}")
+    if dtype == "float64":
+        return
     try:
         import ml_dtypes  # noqa: F401
     except ImportError:
@@ -156,6 +159,8 @@ def measured_peak(dtype: str, products: str, threads: int | None) -> tuple[str, 
     try:
         count = gr.get_num_threads()
         on = f"on {count} thread{'s' * (count > 1)}"
+        if dtype == "float64":
+            return f"fp64 multiply-adds {on}", _core.measure_peak_flops(wide=True)
         tiles = _core.measure_tile_flops() if dtype != "float32" or products != "fma" else 0.0
         if tiles:
             terms = {"pieces3": 6, "pieces2": 3}.get(products, 1)

@@ -51,6 +51,8 @@ def run(
     With the `dtype` bfloat16, products read matrices of bfloat16 and the rest is float32: in ours, and in PyTorch (autocast)
     and JAX; peers that are written by hand or know float32 alone compute in float32. `products` are those of ``gr.Trainer``.
     """
+    if dtype == "float64":
+        raise ValueError("[bench] --dtype float64 belongs to gemm, got step")
     how = how_text(dtype, products)
     check_how(dtype, products)
     cases = [
