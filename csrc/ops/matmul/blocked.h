@@ -269,9 +269,41 @@ void multiply_rectangle(const Rectangle<T>& r) noexcept {
   }
 }
 
+// The most steps of a product whose columns before C's first whole cache lines are computed apart. With more steps, the arithmetic
+// hides what stores take.
+inline constexpr int64_t kFewSteps = 20;
+
+// How many columns of C lie before the first place at which all its rows begin a cache line, if they are worth computing apart. A store
+// that touches two lines takes twice as long as one that fills a line, and NumPy's large arrays begin 16 bytes after a line.
 template <class T>
-void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
-  const Plan plan = make_plan(g, lane.count);
+GRADRING_INLINE int64_t columns_before_lines(const MatmulArguments<T>& g) noexcept {
+  constexpr int64_t kLine = 64;
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(T));
+  if constexpr (sizeof(Vec<T>) < kLine) return 0;
+  const auto beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(g.c) % kLine);
+  // Partial sums of columns have rows of n, and a consumer's tiles do not go to C.
+  if (beyond == 0 || beyond % kBytes != 0 || g.ldc * kBytes % kLine != 0) return 0;
+  if (g.n < 8 * kWidth<T> || g.k > kFewSteps || g.epilogue.column_sums || g.epilogue.consumer.take) return 0;
+  return (kLine - beyond) / kBytes;
+}
+
+// The columns [begin, end) of a product.
+template <class T>
+GRADRING_INLINE MatmulArguments<T> columns_of(const MatmulArguments<T>& g, int64_t begin, int64_t end) noexcept {
+  MatmulArguments<T> part = g;
+  part.n = end - begin;
+  part.b += g.trans_b ? begin * g.ldb : begin;
+  part.c += begin;
+  MatmulEpilogue<T>& e = part.epilogue;
+  if (e.bias) e.bias += begin;
+  if (e.pre) e.pre += begin;
+  if (e.mask_source) e.mask_source += begin;
+  return part;
+}
+
+// Computes a lane's rectangle of a product, or of some of its columns, by the plan of the whole.
+template <class T>
+void run_columns(const Lane& lane, const MatmulArguments<T>& g, const Plan& plan, T* sums) noexcept {
   const int down = lane.index % plan.lanes_down, across = lane.index / plan.lanes_down;
   Rectangle<T> r{g, plan};
   r.tile_begin = plan.row_tiles * down / plan.lanes_down;
@@ -287,8 +319,20 @@ void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcep
   const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 2;
   r.packed_a = r.packed_b + panels * kTileColumns<T> * plan.steps;
   r.pack_a = packs_a(g, vectors);
-  r.copy_b = !g.trans_b && (r.keep_panels || tiles > 2 || (tiles == 2 && g.k * g.ldb > 4096));
+  // Short rows of few steps already lie together in the first cache.
+  r.copy_b = !g.trans_b && (r.keep_panels || (tiles >= 2 && g.k * g.ldb > 4096));
   multiply_rectangle(r);
+}
+
+template <class T>
+void run_blocked(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
+  Plan plan = make_plan(g, lane.count);
+  const int64_t before = columns_before_lines(g);
+  if (before == 0) return run_columns(lane, g, plan, sums);
+  plan.vectors = 1;
+  run_columns(lane, columns_of(g, 0, before), plan, sums);
+  plan.vectors = divide_up(g.n - before, kWidth<T>);
+  run_columns(lane, columns_of(g, before, g.n), plan, sums);
 }
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -229,6 +231,67 @@ TEST_CASE("the bits of a product do not depend on the size of the second cache")
   for_each_isa([] {
     check_caches<float>();
     check_caches<double>();
+  });
+}
+
+namespace {
+
+// A product with few steps and an epilogue, whose C begins `beyond` elements after a cache line. All rows of C begin alike.
+template <class T>
+void check_beyond_lines(int64_t m, int64_t n, int64_t k, bool trans_b) {
+  const int64_t line = 64 / static_cast<int64_t>(sizeof(T)), ldc = (n + 2 * line) / line * line;
+  Product<T> product(m, n, k, random_bits()() % 2, trans_b, random_bits()() % 2);
+  const std::vector<T> bias = normal<T>(n), before = normal<T>(m * ldc), source = normal<T>(m * (n + 1));
+  MatmulArguments<T> g = product.g;
+  g.lda = g.trans_a ? m : k, g.ldc = ldc;
+  const int which = static_cast<int>(random_bits()() % 4);
+  if (which > 0) g.epilogue.bias = bias.data();
+  if (which == 1) g.epilogue.activation = Activation::kRelu;
+  if (which == 2) g.epilogue.activation = Activation::kGelu;
+  if (which == 3)
+    g.epilogue.mask = Activation::kTanh, g.epilogue.mask_source = source.data(), g.epilogue.mask_ld = n + 1;
+  static Team team(3);
+  std::vector<T> expected, expected_pre;
+  for (const int64_t beyond : {int64_t{0}, int64_t{1}, line / 4, line - 1}) {
+    for (int lanes = 1; lanes <= 3; ++lanes) {
+      CAPTURE(m);
+      CAPTURE(n);
+      CAPTURE(k);
+      CAPTURE(trans_b);
+      CAPTURE(which);
+      CAPTURE(beyond);
+      CAPTURE(lanes);
+      alignas(64) static T c[96 * 512], pre[96 * 512];
+      REQUIRE(static_cast<size_t>(m * ldc + line) <= std::size(c));
+      for (size_t i = 0; i < std::size(c); ++i) c[i] = pre[i] = T(7);
+      std::copy(before.begin(), before.end(), c + beyond);
+      g.c = c + beyond;
+      if (which == 2) g.epilogue.pre = pre + beyond;
+      const ScratchBytes bytes = matmul_scratch(g, lanes);
+      team.reserve(bytes.per_lane, bytes.shared);
+      team.run(lanes, [&](const Lane& lane) { matmul(lane, g); });
+      const std::vector<T> got(g.c, g.c + m * ldc), got_pre(pre + beyond, pre + beyond + m * ldc);
+      if (expected.empty()) expected = got, expected_pre = got_pre;
+      REQUIRE(got == expected);
+      REQUIRE(got_pre == expected_pre);
+      for (int64_t i = 0; i < m * ldc; ++i)
+        if (i % ldc >= n) REQUIRE(got[static_cast<size_t>(i)] == before[static_cast<size_t>(i)]);
+      for (int64_t i = 0; i < beyond; ++i) REQUIRE(c[i] == T(7));
+      REQUIRE(c[beyond + m * ldc] == T(7));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("where C begins within a cache line, products with few steps have the same bits and write nothing else") {
+  for_each_isa([] {
+    for (const int64_t m : {2, 15, 90})
+      for (const int64_t n : {64, 127, 128, 129, 300, 440})
+        for (const int64_t k : {1, 10, 20, 21}) {
+          check_beyond_lines<float>(m, n, k, (m + n + k) % 2 == 0);
+          check_beyond_lines<double>(m, n, k, (m + n + k) % 3 == 0);
+        }
   });
 }
 
