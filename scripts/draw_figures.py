@@ -84,9 +84,10 @@ def raced(row: Mapping[str, Any]) -> tuple[float, str, float]:
     return ours, best, times[best]
 
 
-def step_rows() -> list[dict[str, Any]]:
-    """The races of steps, and of epochs."""
-    return [*results("step")["rows"], *results("fit")["rows"]]
+def step_rows(suffix: str = "") -> list[dict[str, Any]]:
+    """The races of steps, and of epochs where there is a file of them."""
+    names = [f"{race}{suffix}" for race in ("step", "fit")]
+    return [row for name in names if (RESULTS / f"{name}.json").exists() for row in results(name)["rows"]]
 
 
 def layers(case: str) -> str:
@@ -154,14 +155,14 @@ def small_table() -> str:
     return "\n".join(head)
 
 
-def step_table() -> str:
-    """All steps and the epoch."""
-    peak = results("step")["peak_flops"]
+def step_table(suffix: str = "") -> str:
+    """All steps and the epoch, of the files of results whose names end so. Only the file of steps must be there."""
+    peak = results(f"step{suffix}")["peak_flops"]
     lines = [
         "| work | gradring | best peer | ratio | best of `torch.nn`, `torch.compile`, `jax.jit` | of FMA peak | spread |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in step_rows():
+    for row in step_rows(suffix):
         ours, best, theirs = raced(row)
         usual = min(seconds for name, seconds in medians(row).items() if name in ("torch", "torch.compile", "jax"))
         low, middle, high = statistics.quantiles(row["seconds"]["gradring"], n=4)
@@ -170,6 +171,45 @@ def step_table() -> str:
         lines.append(
             f"| {name} | {duration(ours)} | {duration(theirs)}, {peer_name(best)} | {ratio(theirs / ours)} "
             f"| {usual / ours:.1f}× | {part} | {100 * (high - low) / middle:.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def steps_on_intel() -> str:
+    """The steps on an Intel server, and where they were measured."""
+    return f"{machine_of(results('step_intel'))}\n\n{step_table('_intel')}"
+
+
+PRODUCTS = {
+    "gemm_intel": "float32, multiply-adds",
+    "gemm_float64_intel": "float64, multiply-adds",
+    "gemm_pieces3_intel": 'float32, `"pieces3"`',
+    "gemm_pieces2_intel": 'float32, `"pieces2"`',
+    "gemm_bfloat16_intel": "bfloat16",
+}
+
+
+def products_on_intel() -> str:
+    """One line for each race of products on an Intel server of which there is a file."""
+    found = [name for name in PRODUCTS if (RESULTS / f"{name}.json").exists()]
+    lines = [
+        machine_of(results(found[0])),
+        "",
+        "| products | shapes | mean ratio | worst | slower than a peer | 2048³ | of the unit's peak | best peer |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in found:
+        about = results(name)
+        rows = [row for row in about["rows"] if row["case"]["parameters"]["op"] == "matmul" and row["ratio"]]
+        worst = min(rows, key=lambda row: float(row["ratio"]))
+        mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
+        lost = sum(row["ratio"] < 1 for row in rows)
+        large = next(row for row in rows if row["case"]["name"].startswith("2048x2048x2048"))
+        ours, best, theirs = raced(large)
+        rate, peers = (large["case"]["flops"] / seconds / 1e9 for seconds in (ours, theirs))
+        lines.append(
+            f"| {PRODUCTS[name]} | {len(rows)} | {ratio(mean)} | {ratio(worst['ratio'])}, {worst['case']['name']} | {lost} "
+            f"| {rate:.0f} GFLOP/s | {100e9 * rate / about['peak_flops']:.0f} % | {peers:.0f}, {peer_name(best)} |"
         )
     return "\n".join(lines)
 
@@ -490,6 +530,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "sentence": sentence,
     "six rows": small_table,
     "steps": step_table,
+    "steps on Intel": steps_on_intel,
+    "products on Intel": products_on_intel,
     "machine": machine,
     "data parallel": data_parallel_tables,
     "data parallel on Intel": lambda: data_parallel_summary("dp_intel"),
