@@ -70,11 +70,9 @@ endfunction()
 function(gradring_isa_sources part)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT GRADRING_ONE_ISA)
     set(levels base avx2 avx512)
-    # Nearly all processors have AVX2. For the others the code is small, except where that would leave inline functions of shared
-    # headers as functions.
+    # Nearly all processors have AVX2. For the others the code is small.
     set(flags_base $<$<CONFIG:Release>:-Os>)
     set(at_base $<STREQUAL:$<TARGET_PROPERTY:GRADRING_LEVEL>,base>)
-    gradring_kernel_flags("^linear/" "${at_base}" -O2 ${ARGN})
     # The tiles in software are for tests.
     gradring_kernel_flags("/tiles_emulated" "$<NOT:${at_base}>" -Os ${ARGN})
     # The micro-kernels of products say what to unroll. At -O3 GCC copies loops, for code that is larger and no faster.

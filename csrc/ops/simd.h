@@ -24,7 +24,18 @@
 #endif
 #define GRADRING_UNROLL_16 _Pragma("GCC unroll 16")
 
+// Nearly all x86 processors have AVX2. For the others, small code counts for more than fast code.
+#if defined(__x86_64__) && !defined(__AVX2__)
+#define GRADRING_SMALL_CODE 1
+#define GRADRING_PARTIAL [[gnu::noinline]]  // a function that handles a part of a vector
+#else
+#define GRADRING_SMALL_CODE 0
+#define GRADRING_PARTIAL GRADRING_INLINE
+#endif
+
 namespace gradring::GRADRING_ISA_NAMESPACE {
+
+inline constexpr bool kSmallCode = GRADRING_SMALL_CODE;
 
 template <class T>
 struct VectorOf {
@@ -56,14 +67,14 @@ GRADRING_INLINE Vec<T> broadcast(T x) noexcept {
 
 // Loads the first n elements and fills the rest with zeros. It reads nothing beyond them.
 template <class T>
-GRADRING_INLINE Vec<T> load_partial(const T* from, int64_t n) noexcept {
+GRADRING_PARTIAL Vec<T> load_partial(const T* from, int64_t n) noexcept {
   Vec<T> v{};
   for (int64_t i = 0; i < n; ++i) v[i] = from[i];
   return v;
 }
 
 template <class T>
-GRADRING_INLINE void store_partial(T* to, Vec<T> v, int64_t n) noexcept {
+GRADRING_PARTIAL void store_partial(T* to, Vec<T> v, int64_t n) noexcept {
   for (int64_t i = 0; i < n; ++i) to[i] = v[i];
 }
 

@@ -17,14 +17,22 @@ class Tail {
   explicit Tail(int64_t count) noexcept : count_(count) {}  // 1 to kWidth<T>
 
   Vec<T> load(const T* from) const noexcept {
-    Vec<T> v{};
-    for (int i = 0; i < kWidth<T>; ++i)
-      if (i < count_) v[i] = from[i];
-    return v;
+    if constexpr (kSmallCode) {
+      return count_ >= kWidth<T> ? GRADRING_ISA_NAMESPACE::load<T>(from) : load_partial<T>(from, count_);
+    } else {
+      Vec<T> v{};
+      for (int i = 0; i < kWidth<T>; ++i)
+        if (i < count_) v[i] = from[i];
+      return v;
+    }
   }
   void store(T* to, Vec<T> v) const noexcept {
-    for (int i = 0; i < kWidth<T>; ++i)
-      if (i < count_) to[i] = v[i];
+    if constexpr (kSmallCode) {
+      return count_ >= kWidth<T> ? GRADRING_ISA_NAMESPACE::store<T>(to, v) : store_partial<T>(to, v, count_);
+    } else {
+      for (int i = 0; i < kWidth<T>; ++i)
+        if (i < count_) to[i] = v[i];
+    }
   }
 
  private:

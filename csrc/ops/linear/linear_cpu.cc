@@ -49,7 +49,9 @@ void gradient_with(const Lane& lane, const LinearVjpArguments<T>& p, T* gradient
   if (A == Activation::kNone && !p.db) return;
   const Range part = split(lane, p.out, W);
   int64_t j = part.begin;
-  for (; j + kAbreast * W <= part.end; j += kAbreast * W) columns<A, T, kAbreast>(p, gradient, j, kAbreast * W);
+  // Where small code counts for more, one vector at a time has to do.
+  for (; !kSmallCode && j + kAbreast * W <= part.end; j += kAbreast * W)
+    columns<A, T, kAbreast>(p, gradient, j, kAbreast * W);
   for (; j < part.end; j += W) columns<A, T, 1>(p, gradient, j, part.end - j < W ? part.end - j : W);
 }
 

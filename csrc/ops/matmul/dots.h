@@ -26,10 +26,9 @@ GRADRING_INLINE void horizontal_sums(Vec<T> (&v)[kWidth<T>]) noexcept {
 
 // Sets to[i * width + j] to the elementwise sums of the products of row x_i and row y_j; horizontal_sums then adds up their
 // elements. A single row x_0 gets two chains of additions per y_j, so that additions overlap.
-template <class T, int kX, int kY>
+template <class T, int kX, int kY, int kChains = kX == 1 ? 2 : 1>
 void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
   constexpr int64_t W = kWidth<T>;
-  constexpr int kChains = kX == 1 ? 2 : 1;
   Vec<T> sums[kChains][kX][kY];
 #pragma GCC unroll 2
   for (int q = 0; q < kChains; ++q)
@@ -77,12 +76,35 @@ void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_
 template <class T>
 using DotKernel = void (*)(const T*, int64_t, const T*, int64_t, int64_t, Vec<T>*) noexcept;
 
+// Where small code counts for more, larger tiles are made of tiles of one or two rows x and y.
+template <class T, int kX, int kY>
+void dot_pieces(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
+  constexpr int kChains = kX == 1 ? 2 : 1;
+  constexpr DotKernel<T> kPieces[2][2] = {
+      {dot_tile<T, 1, 1, kChains>, dot_tile<T, 1, 2, kChains>},
+      {dot_tile<T, smaller(kX, 2), 1, kChains>, dot_tile<T, smaller(kX, 2), 2, kChains>}};
+  for (int i = 0; i < kX; i += 2)
+    for (int j = 0; j < kY; j += 2) {
+      kPieces[kX - i > 1][kY - j > 1](x + i * x_stride, x_stride, y + j * y_stride, y_stride, steps,
+                                      to + i * kWidth<T> + j);
+    }
+}
+
+template <class T, int kX, int kY>
+constexpr DotKernel<T> dots_of() noexcept {
+  if constexpr (kSmallCode && (kX > 2 || kY > 2)) {
+    return dot_pieces<T, kX, kY>;
+  } else {
+    return dot_tile<T, kX, kY>;
+  }
+}
+
 template <class T>
 inline constexpr DotKernel<T> kDots[4][4] = {
-    {dot_tile<T, 1, 1>, dot_tile<T, 1, 2>, dot_tile<T, 1, 3>, dot_tile<T, 1, 4>},
-    {dot_tile<T, 2, 1>, dot_tile<T, 2, 2>, dot_tile<T, 2, 3>, dot_tile<T, 2, 4>},
-    {dot_tile<T, 3, 1>, dot_tile<T, 3, 2>, dot_tile<T, 3, 3>, dot_tile<T, 3, 4>},
-    {dot_tile<T, 4, 1>, dot_tile<T, 4, 2>, dot_tile<T, 4, 3>, dot_tile<T, 4, 4>},
+    {dots_of<T, 1, 1>(), dots_of<T, 1, 2>(), dots_of<T, 1, 3>(), dots_of<T, 1, 4>()},
+    {dots_of<T, 2, 1>(), dots_of<T, 2, 2>(), dots_of<T, 2, 3>(), dots_of<T, 2, 4>()},
+    {dots_of<T, 3, 1>(), dots_of<T, 3, 2>(), dots_of<T, 3, 3>(), dots_of<T, 3, 4>()},
+    {dots_of<T, 4, 1>(), dots_of<T, 4, 2>(), dots_of<T, 4, 3>(), dots_of<T, 4, 4>()},
 };
 
 // Computes C[i : i + rows, j : j + columns]; rows <= kDotRows, columns <= width. b holds the columns of op(B) as rows.

@@ -134,7 +134,9 @@ void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
     const bool crowded = g.ldb * static_cast<int64_t>(sizeof(T)) % 4096 == 0;
     for (int64_t j = part.begin; j < part.end; j += kChunk) {
       const int64_t end = smaller(part.end, j + kChunk);
-      if (crowded) {
+      if constexpr (kSmallCode) {
+        row_wide<T, 4, false>(g, a_stride, j, end);
+      } else if (crowded) {
         row_wide<T, 4, true>(g, a_stride, j, end);
       } else if (g.ldb % W == 0) {
         row_wide<T, 8, true>(g, a_stride, j, end);

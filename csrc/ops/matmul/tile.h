@@ -262,6 +262,42 @@ void tile(const TileWork<T>& w) noexcept {
   }
 }
 
+// The most rows of a tile that has code of its own. Where small code counts for more, higher tiles are made of two lower ones.
+inline constexpr int kOwnRows = kSmallCode ? 2 : kTileRows;
+
+// Computes a tile of kOwnRows rows and, below it, the rest of the rows. `a_step` is the distance between two rows of A.
+template <class T>
+void stack_tiles(const TileWork<T>& w, int64_t a_step, TileKernel<T> top, TileKernel<T> rest) noexcept {
+  top(w);
+  TileWork<T> below = w;
+  below.a += kOwnRows * a_step;
+  below.c += kOwnRows * w.ldc;
+  if (w.copy_b) {
+    below.b = w.copy_b;
+    below.b_stride = w.copy_stride;
+    below.copy_b = nullptr;
+  }
+  below.ahead_steps = 0;
+  below.touched[0] = nullptr;  // the upper tile has brought, copied and prefetched all
+  rest(below);
+}
+
+template <class T, int kRows, int kVectors, bool kRowsTogether, bool kTail, class Update>
+void stacked(const TileWork<T>& w) noexcept {
+  static_assert(kRows <= 2 * kOwnRows && !Update::kUpdates);
+  stack_tiles<T>(w, kRowsTogether ? 1 : w.a_stride, tile<T, kOwnRows, kVectors, kRowsTogether, kTail, Update>,
+                 tile<T, kRows - kOwnRows, kVectors, kRowsTogether, kTail, Update>);
+}
+
+template <class T, int kRows, int kVectors, bool kRowsTogether, bool kTail, class Update = KeepSums>
+constexpr TileKernel<T> tile_of() noexcept {
+  if constexpr (kRows > kOwnRows) {
+    return stacked<T, kRows, kVectors, kRowsTogether, kTail, Update>;
+  } else {
+    return tile<T, kRows, kVectors, kRowsTogether, kTail, Update>;
+  }
+}
+
 template <class T>
 struct TileTable {
   TileKernel<T> kernel[2][2][kTileVectors][kTileRows];  // [tail][rows together][vectors - 1][rows - 1]
@@ -269,12 +305,12 @@ struct TileTable {
 
 template <class T, int... kRow>
 constexpr TileTable<T> make_tiles(std::integer_sequence<int, kRow...>) noexcept {
-  return {{{{{tile<T, kRow + 1, 1, false, masks_whole(kRow + 1)>...},
-             {tile<T, kRow + 1, 2, false, masks_whole(kRow + 1)>...}},
-            {{tile<T, kRow + 1, 1, true, masks_whole(kRow + 1)>...},
-             {tile<T, kRow + 1, 2, true, masks_whole(kRow + 1)>...}}},
-           {{{tile<T, kRow + 1, 1, false, true>...}, {tile<T, kRow + 1, 2, false, true>...}},
-            {{tile<T, kRow + 1, 1, true, true>...}, {tile<T, kRow + 1, 2, true, true>...}}}}};
+  return {{{{{tile_of<T, kRow + 1, 1, false, masks_whole(kRow + 1)>()...},
+             {tile_of<T, kRow + 1, 2, false, masks_whole(kRow + 1)>()...}},
+            {{tile_of<T, kRow + 1, 1, true, masks_whole(kRow + 1)>()...},
+             {tile_of<T, kRow + 1, 2, true, masks_whole(kRow + 1)>()...}}},
+           {{{tile_of<T, kRow + 1, 1, false, true>()...}, {tile_of<T, kRow + 1, 2, false, true>()...}},
+            {{tile_of<T, kRow + 1, 1, true, true>()...}, {tile_of<T, kRow + 1, 2, true, true>()...}}}}};
 }
 
 template <class T>

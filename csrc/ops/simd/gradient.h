@@ -69,6 +69,15 @@ GRADRING_INLINE void for_gradient(const GradientPart<T>& given, const Step& step
   for (int64_t row = 0; row < part.rows; ++row) {
     const int64_t first = part.first + row * part.stride;
     int64_t i = 0;
+    if constexpr (kSmallCode) {
+      for (; i < columns; i += W) {
+        const Tail<T> some(columns - i < W ? columns - i : W);
+        const auto get_some = [&](const T* from) { return some.load(from); };
+        step(first + i, get_some(gradient + i), get_some, [&](T* to, Vec<T> v) { some.store(to, v); });
+      }
+      gradient += part.gradient_stride;
+      continue;
+    }
     for (; i + 2 * W <= columns; i += 2 * W) {
       step(first + i, get(gradient + i), get, put);
       step(first + i + W, get(gradient + i + W), get, put);

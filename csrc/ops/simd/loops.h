@@ -9,9 +9,13 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 template <class T, class Step>
 GRADRING_INLINE void for_vectors(int64_t columns, Step step) noexcept {
   constexpr int64_t W = kWidth<T>;
-  int64_t j = 0;
-  for (; j + W <= columns; j += W) step(j, W);
-  if (j < columns) step(j, columns - j);
+  if constexpr (kSmallCode) {
+    for (int64_t j = 0; j < columns; j += W) step(j, columns - j < W ? columns - j : W);
+  } else {
+    int64_t j = 0;
+    for (; j + W <= columns; j += W) step(j, W);
+    if (j < columns) step(j, columns - j);
+  }
 }
 
 // Loads the first n elements; the others are 0. n is at most the width of a vector.
@@ -41,6 +45,14 @@ template <class T, class Term>
 GRADRING_INLINE Vec<T> sum_over(int64_t columns, Term term) noexcept {
   constexpr int64_t W = kWidth<T>;
   Vec<T> sums[4] = {};
+  if constexpr (kSmallCode) {
+    const int64_t alternating = columns / (4 * W) * (4 * W);
+    for (int64_t j = 0; j < columns; j += W) {
+      const int64_t n = columns - j < W ? columns - j : W;
+      sums[j < alternating ? j / W % 4 : n < W] += term(j, n);
+    }
+    return horizontal_sum<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  }
   int64_t j = 0;
   for (; j + 4 * W <= columns; j += 4 * W) {
 #pragma GCC unroll 4
