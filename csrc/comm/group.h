@@ -54,17 +54,17 @@ class GRADRING_API Request {
   Signal finished_;
 };
 
-class GRADRING_API Group {
+class Group {
  public:
   // Joins a group of processes. The caller keeps its descriptors; pidfds[i] is rank i's, or -1 if it has none.
   // data_fds[rank] must be an empty file that no other rank writes to. Throws Error.
-  static std::shared_ptr<Group> join(int segment_fd, int rank, int size, uint64_t generation,
-                                     const std::vector<int>& pidfds, const std::vector<int>& data_fds,
-                                     std::chrono::nanoseconds timeout);
+  GRADRING_API static std::shared_ptr<Group> join(int segment_fd, int rank, int size, uint64_t generation,
+                                                  const std::vector<int>& pidfds, const std::vector<int>& data_fds,
+                                                  std::chrono::nanoseconds timeout);
   // Makes a group whose ranks are threads of this process.
-  static std::vector<std::shared_ptr<Group>> of_threads(int size, std::chrono::nanoseconds timeout);
+  GRADRING_API static std::vector<std::shared_ptr<Group>> of_threads(int size, std::chrono::nanoseconds timeout);
 
-  ~Group();
+  GRADRING_API ~Group();
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
@@ -74,30 +74,30 @@ class GRADRING_API Group {
   const std::vector<int>& origins() const noexcept { return rounds_.origins(); }
   bool has_threads() const noexcept { return thread_rank_ != nullptr; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
-  bool executes() const noexcept;  // whether the calling thread is within an operation
-  bool forked() const noexcept;    // whether this process is a forked child, and so no rank
+  GRADRING_API bool executes() const noexcept;  // whether the calling thread is within an operation
+  GRADRING_API bool forked() const noexcept;    // whether this process is a forked child, and so no rank
 
   // After kOk, kInvalidArgument (all weights are zero; every rank gets it), kClosed (it was closed before) and
   // kUnavailable (in a forked child) the group stays usable. Any other code ends it: fault() says why, and the
   // segment's arrays are now private.
-  Code run(const Call& call, Waiter* waiter = nullptr) noexcept;
+  GRADRING_API Code run(const Call& call, Waiter* waiter = nullptr) noexcept;
   // Throws Error where run would return kClosed or kUnavailable, or if the system refuses the thread.
-  std::shared_ptr<Request> submit(Call call);
+  GRADRING_API std::shared_ptr<Request> submit(Call call);
   // Ends a finished request in the caller's thread. Returns the same codes as run().
-  Code settle(Request& request) noexcept;
+  GRADRING_API Code settle(Request& request) noexcept;
 
   // Makes a group of the ranks with the same color, ordered by key and rank; null for a negative color. All ranks call
   // it.
-  std::shared_ptr<Group> split(int color, int key, Waiter* waiter, Code* code);
+  GRADRING_API std::shared_ptr<Group> split(int color, int key, Waiter* waiter, Code* code);
   // Makes a group without the ranks that are no members of it. One member makes the control block of a group of `ranks`
   // ranks in its segment, and sends the others its offset; then each member joins. members[0] is the rank that made the
   // block, and no member may leave before all have joined. Both throw Error.
-  uint64_t make_words(int ranks);
-  std::shared_ptr<Group> join_words(const std::vector<int>& members, uint64_t offset);
+  GRADRING_API uint64_t make_words(int ranks);
+  GRADRING_API std::shared_ptr<Group> join_words(const std::vector<int>& members, uint64_t offset);
 
   // Makes memory of these many bytes in the segment of rank 0, which all ranks map, filled with zeros. All ranks call it with the
   // same sizes. Null if `code` is not kOk.
-  std::shared_ptr<SharedRegion> share(const std::vector<size_t>& parts, Waiter* waiter, Code* code);
+  GRADRING_API std::shared_ptr<SharedRegion> share(const std::vector<size_t>& parts, Waiter* waiter, Code* code);
   // Gives kInlineBytes bytes of each rank to all ranks: `all` gets those of rank 0, then those of rank 1, and so on. `sequence` is
   // the number of this operation. After a failure `gathered` copies what the ranks have published.
   Code meet(const std::byte* mine, std::byte* all, uint32_t* sequence, Waiter* waiter) noexcept;
@@ -105,25 +105,26 @@ class GRADRING_API Group {
 
   // Waits for the submitted operations, then leaves the group. It gives up those that wait for other ranks after `patience`, if the
   // waiter is interrupted, or if another thread's operation must end before they can begin. It gives up that operation, too.
-  void close(std::chrono::nanoseconds patience = std::chrono::nanoseconds::max(), Waiter* waiter = nullptr) noexcept;
+  GRADRING_API void close(std::chrono::nanoseconds patience = std::chrono::nanoseconds::max(),
+                          Waiter* waiter = nullptr) noexcept;
   // A group that is destroyed without close() waits this long for its operations.
   static constexpr std::chrono::seconds kDropPatience{10};
 
   // Memory in this rank's data segment; segments()->own.free gives it back. Throws Error.
-  void* allocate(size_t bytes);
+  GRADRING_API void* allocate(size_t bytes);
   const std::shared_ptr<Segments>& segments() const noexcept { return rounds_.segments(); }
 
   // Says what this rank does while it is in no operation, and for how long at most: its peers wait for it
   // until then. With `passing`, the activity ends when this rank begins an operation.
-  void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing = false) noexcept;
+  GRADRING_API void set_activity(Activity activity, std::chrono::nanoseconds patience, bool passing = false) noexcept;
   // This function is for the thread that writes this rank's stack down when other ranks declare it stalled.
   std::unique_ptr<StackTeller> stack_teller() {
     return std::make_unique<StackTeller>(rounds_.shared_control(), rank());
   }
 
-  GroupFault fault() const;
+  GRADRING_API GroupFault fault() const;
   // Explains a code that an operation returned.
-  std::string message(Code code, const Call& call) const;
+  GRADRING_API std::string message(Code code, const Call& call) const;
 
  private:
   Group(std::shared_ptr<ControlBlock> control, std::shared_ptr<Segments> segments, int rank, std::vector<int> origins,

@@ -36,12 +36,12 @@
 
 namespace gradring {
 
-class GRADRING_API HybridMeetings {
+class HybridMeetings {
  public:
   // All processes of the group call it, with the same number of replicas. Throws Error unless there are 1 to 256 ranks in all;
   // null if `code` is not kOk.
-  static std::shared_ptr<HybridMeetings> make(std::shared_ptr<RankMeeting> processes, int replicas, Waiter* waiter,
-                                              Code* code);
+  GRADRING_API static std::shared_ptr<HybridMeetings> make(std::shared_ptr<RankMeeting> processes, int replicas,
+                                                           Waiter* waiter, Code* code);
   ~HybridMeetings();
   HybridMeetings(const HybridMeetings&) = delete;
   HybridMeetings& operator=(const HybridMeetings&) = delete;
@@ -50,11 +50,11 @@ class GRADRING_API HybridMeetings {
   RankMeeting& processes() noexcept { return *processes_; }
   // The meeting as a replica of this process sees it. It lives as long as this object. The thread that uses the group is that of
   // replica 0, the leader.
-  Meeting& of(int replica) noexcept;
+  GRADRING_API Meeting& of(int replica) noexcept;
 
   // As in ThreadMeetings: `enter` before a run of steps, and each replica calls `leave` after it.
-  void enter() noexcept;
-  void leave(int replica) noexcept;
+  GRADRING_API void enter() noexcept;
+  GRADRING_API void leave(int replica) noexcept;
 
  private:
   struct Seat;

@@ -9,14 +9,14 @@
 
 namespace gradring {
 
-class GRADRING_API CommOperand {
+class CommOperand {
  public:
   CommOperand() noexcept = default;
   // A contiguous operand: its elements lie one after another.
   CommOperand(void* data, int64_t elements, size_t element_bytes) noexcept
       : data_(static_cast<std::byte*>(data)), elements_(elements), element_bytes_(element_bytes) {}
   // The axes are in C order and the strides in bytes. Neighbouring axes are merged if their elements lie without a gap.
-  CommOperand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes);
+  GRADRING_API CommOperand(void* data, int axes, const int64_t* sizes, const int64_t* strides, size_t element_bytes);
 
   bool contiguous() const noexcept { return axes_.empty(); }
   std::byte* data() const noexcept { return data_; }  // a contiguous operand lies here as a whole
@@ -33,9 +33,9 @@ class GRADRING_API CommOperand {
   struct Extent {
     uintptr_t begin, end;
   };
-  Extent extent() const noexcept;
+  GRADRING_API Extent extent() const noexcept;
   // Whether two elements may share a byte. It may return true although none do.
-  bool overlaps_itself() const;
+  GRADRING_API bool overlaps_itself() const;
 
  private:
   struct Axis {

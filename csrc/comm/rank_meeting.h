@@ -34,14 +34,14 @@
 
 namespace gradring {
 
-class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
+class RankMeeting final : public Meeting, public RankSteps {
  public:
   // kStep and kFinish are those of training steps. Callers number all other purposes from kFirstOther on; below 16.
   static constexpr uint32_t kStep = 0, kFinish = 1, kFirstOther = 2;
   enum class Outcome : uint8_t { kMet, kEnded, kStopped, kDifferent, kFailed };
 
   // All ranks of the group call it. Throws Error(kOutOfMemory); null if `code` is not kOk.
-  static std::shared_ptr<RankMeeting> make(std::shared_ptr<Group> group, Waiter* waiter, Code* code);
+  GRADRING_API static std::shared_ptr<RankMeeting> make(std::shared_ptr<Group> group, Waiter* waiter, Code* code);
   // If the parameters are still in use, moves them to private memory: in shared memory, a write would also change the
   // other ranks' parameters, and no meeting would tell those ranks of it.
   ~RankMeeting() override;
@@ -53,9 +53,9 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   void set_waiter(Waiter* waiter) noexcept { waiter_ = waiter; }
 
   // A meeting outside of a step. `reason` travels in place of a fault: below 256.
-  Outcome meet_for(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t reason = 0) noexcept;
+  GRADRING_API Outcome meet_for(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t reason = 0) noexcept;
   // Tells the other ranks that this rank stops, in any kind of meeting.
-  Outcome stop(uint32_t reason) noexcept;
+  GRADRING_API Outcome stop(uint32_t reason) noexcept;
 
   Outcome outcome() const noexcept { return outcome_; }
   // Returns the rank that stopped, the rank that met for another purpose, or the first rank with a fault; -1 if there is none.
@@ -67,13 +67,13 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
   // Parameters that other processes may still reach after a failure count as torn.
   bool torn() const noexcept { return withdrawn_ || judged_ ? torn_ || (withdrawn_ && !arenas_.empty()) : torn_now(); }
   // This rank's parameters were replaced as a whole. All ranks call it between two meetings.
-  void mend() noexcept;
+  GRADRING_API void mend() noexcept;
 
   // withdraw moves these arenas to private memory, after it has seen whether the parameters are torn. Call it after a failure. An
   // arena for which there is no memory stays held: the parameters then count as torn, and mend tries again.
   void hold(const std::shared_ptr<SharedArena>& arena) { arenas_.push_back(arena); }
   void hold_parameters(const std::shared_ptr<SharedArena>& arena) { hold(arena), parameters_ = arena; }
-  void withdraw() noexcept;
+  GRADRING_API void withdraw() noexcept;
   bool withdrawn() const noexcept { return withdrawn_; }
 
   int rank() const noexcept override { return group_->rank(); }
@@ -104,7 +104,7 @@ class GRADRING_API RankMeeting final : public Meeting, public RankSteps {
 
   RankMeeting(std::shared_ptr<Group> group, std::shared_ptr<SharedRegion> region);
   Words& words() const noexcept;
-  bool torn_now() const noexcept;
+  GRADRING_API bool torn_now() const noexcept;
   Outcome exchange(uint32_t purpose, const Brought& mine, int64_t rows, uint32_t flags) noexcept;
   void take(const Sent* all) noexcept;
   void begin_update() noexcept { mark_begun(++updates_, failpoint_rank_); }

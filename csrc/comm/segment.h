@@ -48,10 +48,10 @@ class Reservation {
   size_t bytes_ = 0;
 };
 
-class GRADRING_API OwnSegment {
+class OwnSegment {
  public:
   // Makes a new empty memfd, sealed against shrinking. Throws Error.
-  static int create();
+  GRADRING_API static int create();
 
   // Takes over the descriptor, and closes it even if it throws Error.
   explicit OwnSegment(int fd);
@@ -63,7 +63,7 @@ class GRADRING_API OwnSegment {
   // Error(kOutOfMemory).
   void* allocate(size_t bytes);
   // Does nothing in a forked child: another thread may have held the lock during the fork, and the memory is its parent's.
-  void free(void* address) noexcept;
+  GRADRING_API void free(void* address) noexcept;
   // Whole pages that stay shared after detach: the control block of a group, which shows the group's failure.
   void* allocate_words(size_t bytes);
 
@@ -91,7 +91,7 @@ class GRADRING_API OwnSegment {
 
   int fd() const noexcept { return fd_; }
   size_t size() const noexcept { return size_.load(std::memory_order_acquire); }
-  size_t allocated() const noexcept;  // 0 in a forked child
+  GRADRING_API size_t allocated() const noexcept;  // 0 in a forked child
 
  private:
   void grow(size_t bytes);

@@ -16,7 +16,7 @@
 
 namespace gradring {
 
-class GRADRING_API SharedRegion {
+class SharedRegion {
  public:
   // `words` is where this process has the region, which begins with a Header; `fd` is the segment's file, in which the region
   // begins at `offset`. This rank counts as a user from now on.
@@ -34,7 +34,7 @@ class GRADRING_API SharedRegion {
   int fd() const noexcept { return fd_; }
 
   // The bytes of a region with such parts.
-  static size_t bytes_of(const std::vector<size_t>& parts) noexcept;
+  GRADRING_API static size_t bytes_of(const std::vector<size_t>& parts) noexcept;
 
  private:
   std::shared_ptr<Segments> segments_;

@@ -24,22 +24,22 @@ struct ArrayField {
   Dtype wanted = Dtype::kFloat32;
 };
 
-class GRADRING_API ArraySource final : public BatchSource {
+class ArraySource final : public BatchSource {
  public:
   // order.samples must be the length of each column. Throws Error if there are too many fields, if lengths differ, if a
   // conversion is unknown, if Order::check refuses the order, or if there is no memory for the slots.
-  ArraySource(const std::vector<ArrayField>& fields, const OrderOptions& order);
-  ~ArraySource() override;
+  GRADRING_API ArraySource(const std::vector<ArrayField>& fields, const OrderOptions& order);
+  GRADRING_API ~ArraySource() override;
 
   // Begins an epoch at a batch of this rank. No batch of an earlier epoch may be in use. Throws Error if start_batch is negative.
-  void begin(uint64_t epoch, int64_t start_batch);
+  GRADRING_API void begin(uint64_t epoch, int64_t start_batch);
 
   Status next(Batch* batch, Deadline deadline) noexcept override;
   void fill(const Lane& lane, const Batch& batch) noexcept override;
   void release(const Batch& batch) noexcept override;
 
   const Order& order() const noexcept { return order_; }
-  std::vector<size_t> bytes_of_rows() const;  // of each field, in the dtype that the program wants
+  GRADRING_API std::vector<size_t> bytes_of_rows() const;  // of each field, in the dtype that the program wants
 
  private:
   static constexpr int kSlots = 2;

@@ -84,27 +84,28 @@ struct ConsumerCounters {
   std::atomic<uint64_t> occupancy[kOccupancies] = {};  // [n]: deliveries after which n more batches were ready
 };
 
-class GRADRING_API Pipeline {
+class Pipeline {
  public:
   // Starts no thread. `source` may be null with processes, which have their own. Throws Error.
-  Pipeline(std::shared_ptr<const Source> source, const std::vector<FieldSpec>& fields, const PipelineOptions& options);
-  ~Pipeline();
+  GRADRING_API Pipeline(std::shared_ptr<const Source> source, const std::vector<FieldSpec>& fields,
+                        const PipelineOptions& options);
+  GRADRING_API ~Pipeline();
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
 
   // Begins a run: an epoch, or the rest of one. Ends the run before it and waits for its workers. Throws Error.
-  void start(const OrderOptions& order, bool skip, Deadline deadline = kNoDeadline);
-  Delivered next(Delivery* delivery, Deadline deadline, Patience patience = Ring<>::kConsumer) noexcept;
+  GRADRING_API void start(const OrderOptions& order, bool skip, Deadline deadline = kNoDeadline);
+  GRADRING_API Delivered next(Delivery* delivery, Deadline deadline, Patience patience = Ring<>::kConsumer) noexcept;
   // Ends the run: workers park after the sample that they are at. Any thread may call it.
-  void stop() noexcept;
+  GRADRING_API void stop() noexcept;
   // Ends the run, and every later wait immediately. Any thread may call it.
-  void close() noexcept;
+  GRADRING_API void close() noexcept;
   // Closes, and waits until the worker threads have ended. False if one is still at work at the deadline, or is the
   // caller. No other thread may be in next.
-  bool join(Deadline deadline = kNoDeadline) noexcept;
+  GRADRING_API bool join(Deadline deadline = kNoDeadline) noexcept;
   bool ended() const noexcept { return alive_.load(std::memory_order_acquire) == 0 || forked(); }
   // Whether the caller is one of the worker threads: a source may call a function of the user, which may do anything.
-  bool on_own_thread() const noexcept;
+  GRADRING_API bool on_own_thread() const noexcept;
   // Makes each worker thread call `told` just before it ends.
   void on_thread_end(void (*told)() noexcept) noexcept { thread_end_ = told; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
@@ -114,7 +115,7 @@ class GRADRING_API Pipeline {
   const std::shared_ptr<SlotPool>& slots() const noexcept { return slots_; }
   const Order& order() const noexcept { return order_; }
   int64_t delivered() const noexcept { return static_cast<int64_t>(next_); }  // how many batches of this run
-  uint32_t held() const noexcept;                                             // how many batches consumers hold
+  GRADRING_API uint32_t held() const noexcept;                                // how many batches consumers hold
   const PartBlock& failed_part() const noexcept { return failed_part_; }
   uint32_t failed_stripe() const noexcept { return failed_stripe_; }
   const ConsumerCounters& counters() const noexcept { return counters_; }
@@ -135,13 +136,13 @@ class GRADRING_API Pipeline {
   // Sets the pidfd of the process that serves a stripe, or -1 if none does. The caller goes on owning the descriptor.
   void set_process(uint32_t stripe, int pidfd) noexcept { pidfds_[stripe] = pidfd; }
   // The first stripe whose process has ended, or -1.
-  int dead_stripe() const noexcept;
+  GRADRING_API int dead_stripe() const noexcept;
   // Recovers a stripe whose process has ended: for a new process if `restart` is set, else for good.
-  void recover_stripe(uint32_t stripe, bool restart) noexcept;
+  GRADRING_API void recover_stripe(uint32_t stripe, bool restart) noexcept;
   // The first stripe that has not committed the batch that the consumer waits for, or -1.
-  int waited_stripe() noexcept;
+  GRADRING_API int waited_stripe() noexcept;
   // True in a child that was forked from the process that made this pipeline: the workers are not in the child.
-  bool forked() const noexcept;
+  GRADRING_API bool forked() const noexcept;
 
  private:
   enum class Spare : uint8_t { kYes, kNo };

@@ -32,12 +32,12 @@ namespace gradring {
 
 // Finds the memory of slots. A segment is mapped once, before any thread gets the number of a slot in it, and stays mapped
 // until the end. So any thread that has a slot's number may ask for its address.
-class GRADRING_API SlotMap {
+class SlotMap {
  public:
   // Segment 0 has room for at least `first` slots. `fd` is the descriptor of shared slots, which stays the caller's, or -1 for
   // private memory. The constructor maps nothing.
-  SlotMap(size_t stride, uint32_t first, uint32_t most, int fd) noexcept;
-  ~SlotMap();
+  GRADRING_API SlotMap(size_t stride, uint32_t first, uint32_t most, int fd) noexcept;
+  GRADRING_API ~SlotMap();
   SlotMap(const SlotMap&) = delete;
   SlotMap& operator=(const SlotMap&) = delete;
 
@@ -86,7 +86,7 @@ class Descriptor {
   int fd_;
 };
 
-class GRADRING_API SlotPool {
+class SlotPool {
  public:
   static constexpr uint32_t kMost = 65536;
 
@@ -115,7 +115,7 @@ class GRADRING_API SlotPool {
   // Takes the free slot with the lowest number. False if there is none. One thread at a time.
   bool take(uint32_t* slot) noexcept;
   // Gives a slot back. Any thread may call it.
-  void give(uint32_t slot) noexcept;
+  GRADRING_API void give(uint32_t slot) noexcept;
   // wait_returned waits until a slot is given back after returns() returned `seen`. It returns false at the deadline.
   uint32_t returns() const noexcept { return returned_.value(); }
   bool wait_returned(uint32_t seen, Deadline deadline) noexcept { return returned_.wait_change(seen, deadline); }

@@ -17,9 +17,9 @@
 namespace gradring {
 
 // Fills rows of a batch in place: the numbers of the samples, then the source's fields.
-class GRADRING_API Filler {
+class Filler {
  public:
-  Filler(std::shared_ptr<const Source> source, int64_t batch_size);
+  GRADRING_API Filler(std::shared_ptr<const Source> source, int64_t batch_size);
 
   const SlotLayout& layout() const noexcept { return layout_; }
   const Source& source() const noexcept { return *source_; }
@@ -43,7 +43,7 @@ class GRADRING_API Filler {
   SlotLayout layout_;
 };
 
-class GRADRING_API Worker {
+class Worker {
  public:
   // Called on the worker's thread with a part that failed, before the consumer learns of it.
   using Failed = std::function<void(uint64_t batch, const PartBlock& part)>;
@@ -51,13 +51,13 @@ class GRADRING_API Worker {
   // The index of the consumer when it fills batches itself: it is no worker that RunBlock counts, and has no WorkerBlock.
   static constexpr uint32_t kConsumer = 0xffffffff;
 
-  Worker(const Control& control, const Filler& filler, SlotMap& slots, uint32_t index);
+  GRADRING_API Worker(const Control& control, const Filler& filler, SlotMap& slots, uint32_t index);
   void on_failure(Failed failed) { failed_ = std::move(failed); }
   // Makes a worker process record its resident memory from time to time.
   void watch_memory() noexcept { watch_memory_ = true; }
 
   // Returns when the loader quits, or when `go_on` (asked about every 100 ms while idle) says no.
-  void serve(const std::function<bool()>& go_on) noexcept;
+  GRADRING_API void serve(const std::function<bool()>& go_on) noexcept;
 
   // Fills the slot of a ticket that was claimed and reserved, and commits it. False if that failed.
   bool fill(uint64_t ticket, const Order& order) noexcept;

@@ -26,11 +26,11 @@ namespace gradring {
 
 struct Guard;
 
-class GRADRING_API MappedFile {
+class MappedFile {
  public:
   // Throws Error(kIo) if the file cannot be opened or is not a regular file.
-  explicit MappedFile(std::string path);
-  ~MappedFile();
+  GRADRING_API explicit MappedFile(std::string path);
+  GRADRING_API ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 

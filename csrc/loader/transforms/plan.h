@@ -23,11 +23,11 @@ class Stage {
   virtual size_t scratch_bytes() const noexcept { return 0; }
 };
 
-class GRADRING_API RowPlan {
+class RowPlan {
  public:
   // `field` is the field's place in the source. Throws Error if a transform does not fit what comes before it.
-  RowPlan(const FieldSpec& input, const std::vector<TransformStep>& steps, int field);
-  ~RowPlan();
+  GRADRING_API RowPlan(const FieldSpec& input, const std::vector<TransformStep>& steps, int field);
+  GRADRING_API ~RowPlan();
 
   const FieldSpec& output() const noexcept { return output_; }
   size_t scratch_bytes() const noexcept { return 2 * between_bytes_ + stage_bytes_; }

@@ -38,7 +38,7 @@ namespace gradring {
 // The elements that share one lock: 64 KiB of float32. Updates under a lock are cut at multiples of it.
 inline constexpr int64_t kStripe = int64_t{1} << 14;
 
-class GRADRING_API SharedParameters {
+class SharedParameters {
  public:
   struct Totals {
     uint64_t lost = 0;     // elements whose store has overwritten an update that the worker had not seen
@@ -67,12 +67,12 @@ class GRADRING_API SharedParameters {
   uint64_t pushed() noexcept { return version_.fetch_add(1, std::memory_order_relaxed); }
 
   void add_counts(int worker, uint64_t lost, uint64_t counted, uint64_t retried) noexcept;
-  Totals totals() const noexcept;
+  GRADRING_API Totals totals() const noexcept;
   uint32_t look_every() const noexcept { return look_every_; }
 
   // For tests: from now on each worker waits between its loads and its stores until all have loaded, or for `patience`. Zero:
   // no more. No worker runs.
-  void force_collisions(std::chrono::nanoseconds patience, uint32_t look_every) noexcept;
+  GRADRING_API void force_collisions(std::chrono::nanoseconds patience, uint32_t look_every) noexcept;
   void loaded() noexcept {
     if (patience_.count() > 0) await_others();
   }
