@@ -39,6 +39,17 @@ function(gradring_precompile target)
   endif()
 endfunction()
 
+# gradring_fold(target): equal functions become one, where GCC has a linker that finds them.
+include(CheckLinkerFlag)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  check_linker_flag(CXX "-fuse-ld=gold;LINKER:--icf=safe" GRADRING_LINKER_FOLDS)
+endif()
+function(gradring_fold target)
+  if(GRADRING_LINKER_FOLDS)
+    target_link_options(${target} PRIVATE "$<$<CONFIG:Release>:-fuse-ld=gold;LINKER:--icf=safe>")
+  endif()
+endfunction()
+
 # gradring_part(name sources...): an object library that goes into libgradring.so. Loops over data are in the sources of
 # gradring_isa_sources; for everything else -O3 makes larger code that is no faster.
 function(gradring_part name)
