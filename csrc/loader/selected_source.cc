@@ -28,7 +28,7 @@ class Numbers final : public Selection {
 
 class PartOfAll final : public Selection {
  public:
-  PartOfAll(const Part& part, int64_t length)
+  PartOfAll(const SelectedPart& part, int64_t length)
       : part_(part), all_(length), order_(static_cast<uint64_t>(length), part.seed, kOrder) {}
   int64_t length() const noexcept override {
     const int64_t inside = part_.end - part_.begin;
@@ -47,7 +47,7 @@ class PartOfAll final : public Selection {
   }
 
  private:
-  Part part_;
+  SelectedPart part_;
   int64_t all_;
   Permutation order_;
 };
@@ -115,7 +115,7 @@ std::shared_ptr<const Selection> select_numbers(std::vector<int64_t> numbers, in
   return std::make_shared<Numbers>(std::move(numbers));
 }
 
-std::shared_ptr<const Selection> select_part(const Part& part, int64_t length) {
+std::shared_ptr<const Selection> select_part(const SelectedPart& part, int64_t length) {
   if (part.begin < 0 || part.end < part.begin || part.end > length) {
     throw Error(Code::kOutOfRange, "[loader] a part of " + std::to_string(length) + " samples cannot go from " +
                                        std::to_string(part.begin) + " to " + std::to_string(part.end));

@@ -24,14 +24,14 @@ GRADRING_API std::shared_ptr<const Selection> select_numbers(std::vector<int64_t
 
 // Selects a part of all samples in constant memory: those from `begin` to `end` of their order, or all others. The order is
 // a permutation, or the source's own. Throws Error if the part is empty, or a bound is not in [0, length].
-struct Part {
+struct SelectedPart {
   int64_t begin = 0;
   int64_t end = 0;
   bool others = false;
   bool shuffle = true;
   uint64_t seed = 0;
 };
-GRADRING_API std::shared_ptr<const Selection> select_part(const Part& part, int64_t length);
+GRADRING_API std::shared_ptr<const Selection> select_part(const SelectedPart& part, int64_t length);
 
 // Random transforms within `source` are keyed by its own numbers, so a sample's transforms do not depend on the selection.
 GRADRING_API std::shared_ptr<const Source> select(std::shared_ptr<const Source> source,
