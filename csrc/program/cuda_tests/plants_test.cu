@@ -88,9 +88,9 @@ software::Outcome try_it(Plant plant, const Expected& expected, const software::
 
 }  // namespace
 
-TEST_CASE("the engine is clean in eager, lazy and twenty random schedules") {
+TEST_CASE("the engine is clean in eager, lazy and many random schedules") {
   const Expected expected = expectation();
-  for (const software::Options& options : software::every_schedule(20)) {
+  for (const software::Options& options : software::every_schedule(kManySeeds)) {
     const software::Outcome outcome = try_it(Plant::kNone, expected, options);
     INFO(software::name(options), ": ", outcome.said);
     CHECK(outcome.status == 0);
