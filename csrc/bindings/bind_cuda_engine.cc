@@ -200,7 +200,13 @@ void bind_cuda_engine(py::module_& m) {
           },
           "Forget all programs.")
       .def(
-          "trace", [](PyDeviceEngine&, bool) {}, py::arg("on"), "Does nothing: a graph's nodes are not in the trace.")
+          "trace",
+          [](PyDeviceEngine& e, bool on) {
+            const Guard guard(e, false);
+            const GilRelease release;
+            e.engine().trace(on);
+          },
+          py::arg("on"), "Set whether later steps are in the trace, with the device's times of each instruction.")
       .def(
           "add",
           [](PyDeviceEngine& e, const std::string& mode, int64_t rows, const py::kwargs& native) {

@@ -8,11 +8,13 @@
 
 #include "cuda/failure.h"
 #include "runtime/status.h"
+#include "runtime/trace.h"
 #include "runtime/wait.h"
 
 namespace gradring::cuda {
 
 void wait_for(const std::string& who, const Event& event) {
+  const TraceSpan span("wait for the device");
   constexpr auto kPatience = std::chrono::minutes(10);  // a device that does not answer for so long never will
   const Deadline deadline = deadline_in(kPatience);
   for (int tries = 0;; ++tries) {

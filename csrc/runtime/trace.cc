@@ -78,19 +78,51 @@ struct Handle {
 };
 thread_local Handle handle;
 
+constexpr long kFirstRow = 1L << 30;  // beyond the number of any thread
+std::atomic<long> rows{0};
+
+[[gnu::noinline]] Buffer* add(std::unique_ptr<Buffer> made) {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  all.buffers.push_back(std::move(made));
+  return all.buffers.back().get();
+}
+
 Buffer* this_threads_buffer() noexcept {
   if (handle.buffer) return handle.buffer;
   try {
     auto made = std::make_unique<Buffer>();
     made->thread_id = syscall(SYS_gettid);
     pthread_getname_np(pthread_self(), made->thread_name, sizeof made->thread_name);
-    Registry& all = registry();
-    const std::lock_guard lock(all.mutex);
-    all.buffers.push_back(std::move(made));
-    handle.buffer = all.buffers.back().get();
+    handle.buffer = add(std::move(made));
   } catch (...) {  // out of memory: this span is lost
   }
   return handle.buffer;
+}
+
+[[gnu::noinline]] void record(Buffer* buffer, const char* name, int64_t begin, int64_t end, int64_t number) noexcept {
+  // trace_write skips a buffer of an older session, so the owner may empty it here.
+  const uint64_t now = session.load(std::memory_order_relaxed);
+  if (buffer->session.load(std::memory_order_relaxed) != now) {
+    buffer->size.store(0, std::memory_order_relaxed);
+    buffer->dropped.store(0, std::memory_order_relaxed);
+    buffer->last = buffer->first.get();
+    buffer->session.store(now, std::memory_order_release);
+  }
+  const size_t size = buffer->size.load(std::memory_order_relaxed);
+  bool room = size < limit.load(std::memory_order_relaxed);
+  if (room && size % kChunk == 0 && (size || !buffer->first)) {
+    std::unique_ptr<Chunk>& link = size ? buffer->last->next : buffer->first;
+    if (!link) link.reset(new (std::nothrow) Chunk);
+    if (link) buffer->last = link.get();
+    room = link != nullptr;
+  }
+  if (!room) {
+    buffer->dropped.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  buffer->last->events[size % kChunk] = {name, begin, end, number};
+  buffer->size.store(size + 1, std::memory_order_release);
 }
 
 void write_text(std::FILE* file, const char* text) {
@@ -143,30 +175,20 @@ void trace_start(size_t events_per_thread) {
 void trace_stop() noexcept { trace_is_on.store(false, std::memory_order_relaxed); }
 
 void trace_record(const char* name, int64_t begin, int64_t end, int64_t number) noexcept {
-  Buffer* buffer = this_threads_buffer();
-  if (!buffer) return;
-  // trace_write skips a buffer of an older session, so the owner may empty it here.
-  const uint64_t now = session.load(std::memory_order_relaxed);
-  if (buffer->session.load(std::memory_order_relaxed) != now) {
-    buffer->size.store(0, std::memory_order_relaxed);
-    buffer->dropped.store(0, std::memory_order_relaxed);
-    buffer->last = buffer->first.get();
-    buffer->session.store(now, std::memory_order_release);
-  }
-  const size_t size = buffer->size.load(std::memory_order_relaxed);
-  bool room = size < limit.load(std::memory_order_relaxed);
-  if (room && size % kChunk == 0 && (size || !buffer->first)) {
-    std::unique_ptr<Chunk>& link = size ? buffer->last->next : buffer->first;
-    if (!link) link.reset(new (std::nothrow) Chunk);
-    if (link) buffer->last = link.get();
-    room = link != nullptr;
-  }
-  if (!room) {
-    buffer->dropped.fetch_add(1, std::memory_order_relaxed);
-    return;
-  }
-  buffer->last->events[size % kChunk] = {name, begin, end, number};
-  buffer->size.store(size + 1, std::memory_order_release);
+  if (Buffer* const buffer = this_threads_buffer()) record(buffer, name, begin, end, number);
+}
+
+TraceRow::TraceRow(const char* name) {
+  auto made = std::make_unique<Buffer>();
+  made->thread_id = kFirstRow + rows.fetch_add(1, std::memory_order_relaxed);
+  std::strncpy(made->thread_name, name, sizeof made->thread_name - 1);
+  buffer_ = add(std::move(made));
+}
+
+TraceRow::~TraceRow() { static_cast<Buffer*>(buffer_)->orphaned.store(true, std::memory_order_release); }
+
+void TraceRow::record(const char* name, int64_t begin, int64_t end, int64_t number) noexcept {
+  gradring::record(static_cast<Buffer*>(buffer_), name, begin, end, number);
 }
 
 Status trace_write(const char* path) noexcept {

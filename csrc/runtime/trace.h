@@ -5,6 +5,7 @@
 // | trace_is_on      | start, stop | every span   | relaxed           | a hint: one span more or less does no harm |
 // | session          | start       | every record | relaxed           | changes under the registry's mutex         |
 // | limit            | start       | every record | relaxed           | only a bound, set before session           |
+// | rows             | TraceRow    | same         | relaxed           | each row has a number of its own           |
 // | Buffer::session  | its thread  | trace_write  | release / acquire | the buffer belongs to this session         |
 // | Buffer::size     | its thread  | trace_write  | release / acquire | events below size are whole, chunks too    |
 // | Buffer::dropped  | its thread  | trace_write  | relaxed           | a count, and nothing else                  |
@@ -41,6 +42,21 @@ GRADRING_API const char* trace_name(std::string_view name);
 // Records a finished span of the calling thread, between two times of monotonic_ns(). `name` must outlive the trace. A `number`
 // of 0 or more is shown with the span.
 GRADRING_API void trace_record(const char* name, int64_t begin, int64_t end, int64_t number = -1) noexcept;
+
+// A row of the trace that belongs to no thread, such as that of a device. One thread at a time records there. The row of an object
+// that has died stays until the next trace_start.
+class TraceRow {
+ public:
+  GRADRING_API explicit TraceRow(const char* name);  // up to 15 characters are shown
+  GRADRING_API ~TraceRow();
+  TraceRow(const TraceRow&) = delete;
+  TraceRow& operator=(const TraceRow&) = delete;
+
+  GRADRING_API void record(const char* name, int64_t begin, int64_t end, int64_t number = -1) noexcept;
+
+ private:
+  void* buffer_;
+};
 
 // Records the time from its construction to its destruction as a span: { TraceSpan span("gather"); ... }
 class TraceSpan {

@@ -60,6 +60,30 @@ TEST_CASE("a span is recorded while the trace is on, and only then") {
   CHECK(count(written(), "\"outer\"") == 0);
 }
 
+TEST_CASE("a row that is no thread's has its name, its spans and a number of its own, and outlives its object") {
+  trace_start();
+  trace_record("host", 1, 2);
+  {
+    gradring::TraceRow device("cuda:0"), other("a name of more than fifteen characters");
+    device.record("kernel", 1000, 3000, 7);
+    other.record("elsewhere", 1000, 3000);
+  }
+  const std::string text = written();
+  CHECK(count(text, "{\"name\":\"cuda:0\",") == 1);
+  CHECK(count(text, "{\"name\":\"a name of more \",") == 1);
+  CHECK(count(text, "\"kernel\"") == 1);
+  CHECK(count(text, "{\"number\":7}") == 1);
+  std::set<std::string> rows;
+  for (size_t at = text.find("\"ph\":\"X\""); at != std::string::npos; at = text.find("\"ph\":\"X\"", at + 1)) {
+    const size_t begin = text.find("\"tid\":", at);
+    rows.insert(text.substr(begin, text.find(',', begin) - begin));
+  }
+  CHECK(rows.size() == 3);
+  trace_start();  // forgets the rows
+  trace_stop();
+  CHECK(count(written(), "cuda:0") == 0);
+}
+
 TEST_CASE("each thread has a lane, a full one counts what it drops, and writing may go on meanwhile") {
   constexpr int kThreads = 4;
   constexpr int kSpans = 5000;

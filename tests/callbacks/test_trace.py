@@ -6,7 +6,6 @@ import pytest
 
 import gradring as gr
 
-pytestmark = pytest.mark.cpu("the nodes of a graph are not in a trace")
 RNG = np.random.default_rng(8)
 X, Y = RNG.standard_normal((2048, 64)).astype(np.float32), RNG.integers(0, 10, 2048)
 
@@ -41,7 +40,7 @@ def counted(spans, name):
 
 def test_every_threads_instructions_and_barriers(tmp_path):
     trainer = network(threads=2)
-    spans, _, dropped = traced(trainer, (X, Y), tmp_path / "t.json")
+    spans, names, dropped = traced(trainer, (X, Y), tmp_path / "t.json")
     assert counted(spans, "step") == trainer.step_count == 16 and dropped == 0
     assert counted(spans, "callbacks") >= 2 and counted(spans, "validation") == 0
     graph = trainer.plan().graph
@@ -50,7 +49,10 @@ def test_every_threads_instructions_and_barriers(tmp_path):
     assert len(ops & seen) >= 3 and "gather" in seen
     layers = {event["name"] for events in spans.values() for event in events if "(" in event["name"]}
     assert "linear (0.Linear(64, 256))" in layers and any("(2.Linear" in name for name in layers), layers
-    if gr._core.usable_cores() > 1:  # both numbers of lanes are tried at first
+    if trainer.session.device != "cpu":
+        (row,) = (tid for tid, name in names.items() if name == "cuda:0")
+        assert counted({row: spans[row]}, "step") == 16 and counted(spans, "gather") == 16
+    elif gr._core.usable_cores() > 1:  # both numbers of lanes are tried at first
         assert counted(spans, "barrier") > 0 and len(spans) >= 2
         others = [events for events in spans.values() if not any(event["name"] == "step" for event in events)]
         assert any(event["name"] == "wait for lane 0" for events in others for event in events)

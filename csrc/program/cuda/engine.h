@@ -97,6 +97,10 @@ class DeviceEngine {
   // Work that comes to a stream afterwards waits for the steps that are queued; the host does not.
   void order_behind_steps(void* stream);
 
+  // Whether steps from now on are in the trace, with the device's times of each instruction, in a row of their own. Such steps are
+  // queued launch by launch, because no event tells when a node of a graph has ended. Throws Error.
+  void trace(bool on);
+
   Engine::Entry enter(bool writes) noexcept;
   void leave() noexcept { busy_.store(false, std::memory_order_release); }
 
@@ -116,6 +120,8 @@ class DeviceEngine {
   struct Lap {
     cuda::Event began, ended;
     DeviceExecutor* executor = nullptr;
+    const char* shown = nullptr;  // its name in the trace; null: it is not there
+    StepMarks marks;
   };
   static constexpr int kLaps = 2 * kSlots;  // more steps never wait on the device
   // A run of `step`.
@@ -149,6 +155,7 @@ class DeviceEngine {
   void keep_near(const DeviceExecutor& executor);
   void require_known() const;
   void lose(const Error& error);
+  int show(const Lap& done);
   void listen(int64_t done);
   void queue_ahead(DeviceExecutor& executor, Feed& feed, Clock::time_point since);
   void fill(const Batch& batch, BatchSource* source, const DeviceExecutor& executor, const Slot& slot);
@@ -178,6 +185,9 @@ class DeviceEngine {
   // Of the current run: how many steps are queued, of how many of them the time is known, and the sum of these times.
   int64_t run_steps_ = 0, laps_read_ = 0;
   double lap_seconds_ = 0, last_lap_ = 0;
+  std::unique_ptr<TraceRow> row_;  // while steps are in the trace
+  cuda::Event base_;               // it was done at base_ns_, by the host's clock
+  int64_t base_ns_ = 0;
   std::optional<Ahead> ahead_;
   int64_t queued_ = 0, first_loss_ = 0;
   std::vector<double> heard_losses_;

@@ -66,11 +66,35 @@ void DeviceEngine::order_behind(void* caller, bool copies) {
   if (copies) check(cuda::wait(copies_.get(), entry_));
 }
 
+void DeviceEngine::trace(bool on) {
+  settle();
+  if (!on) return row_.reset();
+  const cuda::OnDevice on_device(kWho, device_.device);
+  base_ = cuda::make_clock(kWho);
+  row_ = std::make_unique<TraceRow>(("cuda:" + std::to_string(device_.device)).c_str());
+}
+
+// Records a step that is done. Returns a code.
+int DeviceEngine::show(const Lap& done) {
+  double begin = 0, end = 0;
+  int code = cuda::elapsed(base_, done.began, &begin);
+  if (code == 0) code = cuda::elapsed(base_, done.ended, &end);
+  if (code != 0) return code;
+  const auto at = [this](double seconds) { return base_ns_ + static_cast<int64_t>(seconds * 1e9); };
+  row_->record(done.shown, at(begin), at(end));
+  return done.executor->show(done.marks, base_, base_ns_, row_.get());
+}
+
 // Begins a run, and gives the device its numbers.
 void DeviceEngine::begin(const ChunkOptions& options, const Totals& totals, StepLoss* losses, void* caller) {
   order_behind(caller, true);
   run_steps_ = laps_read_ = 0;
   lap_seconds_ = 0;
+  if (row_) {  // two clocks have one moment in common: that in which the host sees this event
+    check(cuda::record(base_, compute_.get()));
+    wait_for(base_);
+    base_ns_ = monotonic_ns();
+  }
   DeviceLedger given;
   given.losses = losses;
   given.seed = options.seed;
@@ -147,6 +171,7 @@ void DeviceEngine::read_laps(int64_t done) {
     check(cuda::elapsed(each.began, each.ended, &last_lap_));
     each.executor->set_seconds(last_lap_);
     lap_seconds_ += last_lap_;
+    if (each.shown && row_) check(show(each));
   }
 }
 
@@ -163,6 +188,7 @@ void DeviceEngine::keep_near(const DeviceExecutor& executor) {
 
 // Writes a batch into the pinned half of a slot; of one that lies on the device, only the numbers about it.
 void DeviceEngine::fill(const Batch& batch, BatchSource* source, const DeviceExecutor& executor, const Slot& slot) {
+  const TraceSpan span("gather");
   const SlotLayout& layout = executor.layout();
   if (team_.lanes() > 1 && static_cast<int64_t>(layout.input_bytes) >= kWorthTheTeam) {
     team_.run(team_.lanes(), [&](const Lane& lane) noexcept { source->fill(lane, batch); });
@@ -203,8 +229,11 @@ void DeviceEngine::queue_step(DeviceExecutor& executor, const Slot& slot, uint8_
   }
   Lap& now = lap(run_steps_);
   now.executor = &executor;
+  now.shown = !row_ ? nullptr : kind == StepKind::kFlush ? "flush" : "step";
   check(cuda::record(now.began, compute_.get()));
-  if (device_.graphs) {
+  if (now.shown != nullptr) {
+    executor.queue_marked(slot.device, moment, kind, queue(), &now.marks);
+  } else if (device_.graphs) {
     executor.launch(slot.device, moment, kind, queue());
   } else {
     executor.queue(slot.device, moment, kind, queue());
@@ -232,7 +261,11 @@ ChunkResult DeviceEngine::chunk(bool train, Feed& feed, const ChunkOptions& opti
       if (train && updates >= options.rate_count) return ends(ChunkEnd::kRates);
       const Clock::time_point now = Clock::now();
       if (steps > 0 && now >= options.deadline) return ends(ChunkEnd::kTime);
-      const ChunkEnd got = feed.fetch(options.deadline, &result->status);
+      ChunkEnd got = ChunkEnd::kSteps;
+      {
+        const TraceSpan span("next batch");
+        got = feed.fetch(options.deadline, &result->status);
+      }
       if (got != ChunkEnd::kSteps) return ends(got);
       DeviceExecutor* const executor = find(mode_of(train, options.weighted), feed.waiting.rows);
       if (executor == nullptr) {

@@ -71,6 +71,10 @@ DeviceExecutor::DeviceExecutor(const Program& program, int64_t rows, const SlotL
   validate(program);
   require_for_device(program);
   for (const Arena& arena : program.arenas) arena_names_.push_back(arena.name);
+  for (const Instruction& each : program.instructions) {
+    const std::string of = each.origin.empty() ? "" : " (" + each.origin + ")";
+    names_.push_back(trace_name(each.op->name + of));
+  }
   if (!program.constants.empty()) {
     constants_ = cuda::DeviceMemory("program", program.constants.size(), lender);
     const int code = cuda::noted("cudaMemcpy", cudaMemcpy(constants_.data(), program.constants.data(),
@@ -161,25 +165,57 @@ void DeviceExecutor::arrange(int64_t most_rates) noexcept {
   forget_graphs();
 }
 
-int DeviceExecutor::queue_instructions(uint8_t moment, const CudaQueue& queue, const char** failed) noexcept {
+int DeviceExecutor::queue_instructions(uint8_t moment, const CudaQueue& queue, const char** failed,
+                                       StepMarks* marks) noexcept {
+  size_t marked = 0;
+  int result = marks == nullptr ? 0 : cuda::record(marks->clocks[marked++], queue.stream);
   for (const Code& code : code_) {
     if ((code.when & moment) == 0) continue;
-    if (const int result = code.run(code.call, queue); result != 0) {
-      *failed = code.call.name;
-      return result;
-    }
+    *failed = code.call.name;
+    if (result == 0) result = code.run(code.call, queue);
+    if (result == 0 && marks != nullptr) result = cuda::record(marks->clocks[marked++], queue.stream);
+    if (result != 0) return result;
   }
   return 0;
 }
 
 void DeviceExecutor::queue(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue) {
+  queue_marked(slot, moment, kind, queue, nullptr);
+}
+
+void DeviceExecutor::queue_marked(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue,
+                                  StepMarks* marks) {
+  if (marks != nullptr) {
+    while (marks->clocks.size() <= code_.size()) marks->clocks.push_back(cuda::make_clock("trace"));
+    marks->moment = moment;
+  }
   bind(slot);
   const SlotPlaces places = layout_.places(slot);
   const char* failed = "step";
   int code = queue_begin(ledger_, places, rows_, moment, kind, queue.stream);
-  if (code == 0) code = queue_instructions(moment, queue, &failed);
-  if (code == 0) code = queue_end(ledger_, places, rows_, kind, queue.stream);
+  if (code == 0) code = queue_instructions(moment, queue, &failed, marks);
+  if (code == 0) failed = "step", code = queue_end(ledger_, places, rows_, kind, queue.stream);
   if (code != 0) cuda::throw_failure(failed, code);
+}
+
+int DeviceExecutor::show(const StepMarks& marks, const cuda::Event& base, int64_t base_ns, TraceRow* row) const {
+  size_t marked = 0;
+  int64_t before = 0;
+  const auto time_of_next = [&](int64_t* ns) {
+    double seconds = 0;
+    const int code = cuda::elapsed(base, marks.clocks[marked++], &seconds);
+    *ns = base_ns + static_cast<int64_t>(seconds * 1e9);
+    return code;
+  };
+  if (const int code = time_of_next(&before); code != 0) return code;
+  for (size_t i = 0; i < code_.size(); ++i) {
+    if ((code_[i].when & marks.moment) == 0) continue;
+    int64_t now = 0;
+    if (const int code = time_of_next(&now); code != 0) return code;
+    row->record(names_[i], before, now);
+    before = now;
+  }
+  return 0;
 }
 
 void DeviceExecutor::launch(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue) {

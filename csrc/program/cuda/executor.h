@@ -16,6 +16,7 @@
 #include "program/cuda/ledger.h"
 #include "program/cuda/plant.h"
 #include "program/program.h"
+#include "runtime/trace.h"
 
 namespace gradring {
 
@@ -37,6 +38,12 @@ struct SlotLayout {
   size_t input_bytes = 0;           // the end of the fields
   size_t output = 0, output_bytes = 0;
   size_t bytes = 0;
+};
+
+// When the device did each instruction of one step, for the trace.
+struct StepMarks {
+  std::vector<cuda::Event> clocks;  // before the first instruction, and behind each one that runs
+  uint8_t moment = 0;
 };
 
 class DeviceExecutor {
@@ -72,6 +79,10 @@ class DeviceExecutor {
 
   // Queues a step on the batch in a slot. Throws Error that names op and call; then some of the instructions may be queued.
   void queue(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue);
+  // Does the same, with clocks between the instructions.
+  void queue_marked(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue, StepMarks* marks);
+  // Records the spans of such a step, which is done, in a row of the trace. `base` is an event that was done at `base_ns`.
+  int show(const StepMarks& marks, const cuda::Event& base, int64_t base_ns, TraceRow* row) const;
   // Queues the same step as one graph. The first call runs all instructions once, without an effect, and captures the graph.
   // If it throws Error, nothing is queued that changes anything.
   void launch(std::byte* slot, uint8_t moment, StepKind kind, const CudaQueue& queue);
@@ -92,7 +103,8 @@ class DeviceExecutor {
   void make_calls(const Program& program, const Arenas& arenas, int device, std::byte* slot);
   void* bound(const Program& program, const Argument& argument, const std::vector<std::byte*>& starts, size_t tensor);
   void bind(std::byte* slot) noexcept;
-  int queue_instructions(uint8_t moment, const CudaQueue& queue, const char** failed) noexcept;
+  int queue_instructions(uint8_t moment, const CudaQueue& queue, const char** failed,
+                         StepMarks* marks = nullptr) noexcept;
 
   int64_t rows_;
   SlotLayout layout_;
@@ -105,6 +117,7 @@ class DeviceExecutor {
   std::vector<int64_t> extents_;  // shapes and strides
   std::vector<Binding> inputs_, outputs_, temps_;
   std::vector<std::string> arena_names_;
+  std::vector<const char*> names_;  // of the instructions
   cuda::DeviceMemory constants_;
   std::map<uint8_t, bool> rehearsed_;
   std::map<Key, cuda::Graph> graphs_;

@@ -19,8 +19,8 @@ struct Attempt {
   bool allocates = true;  // whether other work can have memory after the failure
 };
 
-// With `early`, each step returns before the device is done.
-Attempt train(int64_t steps, bool early) {
+// With `early`, each step returns before the device is done. With `traced`, each is in the trace.
+Attempt train(int64_t steps, bool early, bool traced = false) {
   Attempt attempt;
   std::unique_ptr<OnDevice> on;
   const Samples<float> samples(200, kIn, kOut);
@@ -37,6 +37,7 @@ Attempt train(int64_t steps, bool early) {
   };
   try {
     on = std::make_unique<OnDevice>(EpochOptions{.samples = 192});
+    if (traced) on->engine->trace(true);
     chunk(steps);
   } catch (const Error& error) {
     attempt.said = error.what();
@@ -87,9 +88,9 @@ TEST_CASE("an error that is swallowed is found") {
 
 namespace {
 
-void check_failures(bool early) {
+void check_failures(bool early, bool traced = false) {
   software::restart({});
-  REQUIRE(train(3, early).said == "");
+  REQUIRE(train(3, early, traced).said == "");
   REQUIRE(software::leaks() == "");
   const std::map<std::string, int> calls = software::calls();
   int tried = 0;
@@ -104,7 +105,7 @@ void check_failures(bool early) {
       software::Options options;
       options.faults = {{call, number, cudaErrorNotPermitted}};
       const software::Outcome outcome = software::run_apart(options, [&] {
-        const Attempt attempt = train(3, early);
+        const Attempt attempt = train(3, early, traced);
         std::printf("%s\n", attempt.said.c_str());
         if (attempt.said.empty()) return 6;  // the training went on as if nothing had failed
         if (attempt.said[0] != '[') return 3;
@@ -128,6 +129,8 @@ void check_failures(bool early) {
 TEST_CASE("every CUDA call of three steps fails once") { check_failures(false); }
 
 TEST_CASE("every CUDA call of three steps that return early fails once") { check_failures(true); }
+
+TEST_CASE("every CUDA call of three steps in the trace fails once") { check_failures(false, true); }
 
 }  // namespace gradring
 #endif

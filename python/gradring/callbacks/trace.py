@@ -20,9 +20,10 @@ class Trace(Callback):
 
     Each thread of the step has a row with its instructions, by op and layer, its barriers and its waits; each thread of the
     loader has a row with the batches that it fills, and the thread that called ``fit`` also shows its waits for batches,
-    validation and callbacks. The first ``events`` spans of each thread are kept (32 bytes each), and ``dropped`` in the file
-    counts the rest. One trace is recorded at a time, for the whole process; a second one raises ``RuntimeError``. Worker
-    processes are not in it.
+    validation and callbacks. A CUDA device has a row with its own times of each instruction; such steps are launched one
+    instruction after the other, and not as graphs. The first ``events`` spans of each row are kept (32 bytes each), and
+    ``dropped`` in the file counts the rest. One trace is recorded at a time, for the whole process; a second one raises
+    ``RuntimeError``. Worker processes are not in it.
 
     While no trace is recorded, a step executes no instruction for it, because tracing uses another loop.
     """
