@@ -196,7 +196,7 @@ def test_state_dict_round_trip(blobs):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"device": "cuda"}, gr.DeviceUnavailable, r"\[Trainer\] device 'cuda'"),
+        ({"device": "cuda:99"}, gr.DeviceUnavailable, r"\[Trainer\] device 'cuda:99'"),
         ({"device": None}, gr.DeviceUnavailable, r"\[Trainer\] device None .* has 'cpu'"),
         ({"replicas": 0}, ValueError, r"\[Trainer\] replicas must be 'auto' or an int from 1 to 256, got 0"),
         ({"replicas": "two"}, ValueError, r"\[Trainer\] replicas must be 'auto' or an int .* got 'two'"),
