@@ -15,7 +15,7 @@ import gradring as gr
 from bits.models import RUNS, inputs, numbers
 from gradring.graph import Graph, check
 from gradring.ir import PHASES, WHEN
-from gradring.session import state as session_state
+from gradring.session import graphs as session_graphs
 
 _STEPS = 4
 
@@ -32,13 +32,13 @@ def trained(name: str, mutant: Graph | None) -> tuple[bytes, Graph]:
     x = inputs(name, rows, 1)
     y = np.arange(rows) % outputs if loss == "cross_entropy" else numbers((rows, outputs), 2) > 0
     trainer = gr.Trainer(make(), loss=loss, optimizer=optimizer(), threads=1, **{"seed": 3, **options})
-    original = session_state.train_graph
+    original = session_graphs.train_graph
     if mutant is not None:
-        session_state.train_graph = lambda *args, **named: mutant  # type: ignore[assignment]
+        session_graphs.train_graph = lambda *args, **named: mutant  # type: ignore[assignment]
     try:
         losses = [trainer.step(x, y if loss == "cross_entropy" else y.astype(np.float64)) for _ in range(_STEPS)]
     finally:
-        session_state.train_graph = original
+        session_graphs.train_graph = original
     state = trainer.state_dict()
     arrays = [array.tobytes() for part in ("params", "optimizer") for array in state[part].values()]
     return np.array(losses).tobytes() + b"".join(arrays), trainer.plan().graph

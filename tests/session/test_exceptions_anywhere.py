@@ -76,8 +76,8 @@ def fit(trainer, listening, resume=None):
 
 FILES = [
     ["fit_run.py", "training_state.py", "gate.py", "history.py", "signals.py", "session/whole_epochs.py"],
-    ["session/session.py", "session/base.py"],
-    ["session/state.py", "session/programs.py", "session/batch.py"],
+    ["session/session.py", "session/single_steps.py", "session/evaluation.py", "session/base.py"],
+    ["session/state.py", "session/graphs.py", "session/programs.py", "session/batch.py"],
     ["trainer.py", "session/data.py", "session/results.py", "session/measured.py", "session/rates.py"],
 ]
 
@@ -125,7 +125,8 @@ def test_predictions_after_an_interrupted_one_are_right():
 def test_another_optimizer_is_taken_whole_or_not_at_all():
     x, y = arrays()
     optimizers = [gr.optim.SGD(0.1, momentum=0.9), gr.optim.SGD(0.1), gr.optim.Adam(gr.optim.schedule.cosine(0.1, 9))]
-    files = ["session/state.py", "session/session.py", "session/arenas.py", "session/rates.py", "session/programs.py"]
+    parts = ("state", "graphs", "evaluation", "single_steps", "session", "arenas", "rates", "programs")
+    files = [f"session/{part}.py" for part in parts]
     for optimizer in optimizers:
         wholes = []
         for taken in (False, True):

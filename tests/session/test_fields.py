@@ -284,7 +284,7 @@ def test_an_interrupt_while_the_dtypes_are_found_out(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gradring.session.state.trace", interrupted)
+        patch.setattr("gradring.session.graphs.trace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             made.step(ids, y)
     assert all(np.array_equal(array, before[name]) for name, array in made.params.items())

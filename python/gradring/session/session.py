@@ -5,28 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradring import _core, devices
-from gradring.errors import GradringError, NonFinite, NotBuilt
+from gradring.errors import NotBuilt
 from gradring.loader import Loader
 from gradring.metrics import Metrics, as_metrics
 from gradring.nn.layer import Layer
-from gradring.session.ahead import Ahead, Step
+from gradring.session.ahead import Ahead
 from gradring.session.base import REPORT_SECONDS, Progress
-from gradring.session.batch import Bound, Fields, check_target
+from gradring.session.batch import Bound, Fields
 from gradring.session.class_weights import labels_of
-from gradring.session.culprits import of_a_batch, rows_of
-from gradring.session.data import batches_of, fields_in, given_fields, named_source, order_of, require_batches
+from gradring.session.culprits import rows_of
+from gradring.session.data import batches_of, fields_in, order_of, require_batches
 from gradring.session.measured import Measured
 from gradring.session.peers import Peers
 from gradring.session.rates import AHEAD
 from gradring.session.results import EpochResult, Predicted, Report, Sums
-from gradring.session.shares import evaluated, rows_together
-from gradring.session.state import SessionState
+from gradring.session.single_steps import SessionSteps
 from gradring.session.whole_epochs import WholeEpochs
 
 __all__ = ["Session"]
@@ -34,7 +32,7 @@ __all__ = ["Session"]
 Array = NDArray[Any]
 
 
-class Session(SessionState):
+class Session(SessionSteps):
     """One model, its loss and its optimizer, ready to run natively.
 
     ``loss`` is one of ``gr.losses``, or a name: ``"cross_entropy"`` (integer labels), ``"mse"`` or
@@ -67,7 +65,7 @@ class Session(SessionState):
         self._metrics = metrics if isinstance(metrics, Metrics) else as_metrics("Session", metrics)
         super().__init__(model, metrics=self._metrics.names, **options)
         self._accuracy = self._metrics.accuracy and self.loss.counts_right
-        self._many = False  # the steps belong to an epoch, in which all weights of one batch may be zero
+        self._many = False
         self._source: tuple[Any, Bound] | None = None  # the source that this fit has bound, and its fields
         self._predicted: Predicted | None = None  # those of the current epoch
         self._start = self._batch = 0  # the batch of the epoch at which this run began; that of a step, for errors
@@ -84,98 +82,8 @@ class Session(SessionState):
         self.settle()
         super().set_optimizer(optimizer)
 
-    def rates_changed(self) -> None:
-        constant = self.rates.constant
-        if self._fast is not None:
-            _core.set_expected_rates(self._fast, np.empty(0) if constant is None else constant, 0, constant is not None)
-
     def trace(self, on: bool) -> None:
         self._programs.trace(on)
-
-    def _stop_fast_path(self) -> None:
-        if self._fast is not None and len(self.names) == 2:  # -1 matches no array, so no call takes the fast path
-            _core.set_expected_shapes(self._fast, self.dtype, [-1], self.dtype, [-1])
-
-    def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> Any:
-        if self._ahead is not None:
-            self._ahead.listen()
-        if self.peers is None or self.fitting:
-            return self._step_anew(*given, **named)
-        self.peers.agreed = False
-        try:
-            return self._step_anew(*given, **named)
-        except BaseException as error:
-            self.leave(error)
-            raise
-
-    def _step_anew(self, *given: ArrayLike, **named: ArrayLike) -> Any:
-        """A step that checks, converts, plans and explains errors. It sets what the fast path accepts the next time."""
-        fields = given_fields(self.names, given, named)
-        self._require_settled()
-        self._require_own_store()
-        self._programs.store.whole.trained = True
-        bound = self._bind(fields, weightless=self._many or self.peers is not None)  # other ranks may have weights
-        rows = len(bound)
-        feed = self._feed(bound, rows)
-        if self.peers is not None:
-            whole = self._whole_rows(rows)
-            feed = self.peers.feed(feed, own_numbers=True, whole=whole)
-            rows = whole or rows
-        self._ensure("train", rows, bound, self._dtypes)
-        alone, quick = self.replicas == 1 and not self.shards, self.peers is None or not self.shards
-        if self._fast is not None and bound.slots == (0, 1) and quick and not self.workers:
-            x, y = (list(field.shape[1:]) for field in bound.fields)
-            # The slow path knows whether the weights of a rank may all be zero.
-            weights = self.dtype if alone else ""
-            _core.set_expected_shapes(self._fast, self._dtypes[0], x, self._dtypes[1], y, weights)
-        if self._fast is not None and self.rates.constant is None:
-            _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
-        if self._ahead is not None:
-            plan = self._programs.plans.get(("train" if bound.weight is None else "train weighted", rows))
-            rates = self.rates.next(self._ahead.updates, 1)
-            return self._ahead.queue(feed, rates, bound, self._batch, self._many, plan)
-        rates = self.rates.next(self.step_count, 1)
-        result, part = self._programs.train(feed, rates, 1, 0.0, bound.weight is not None)
-        if result["fault"]:
-            self._fail_step(result, bound)
-        if not part["steps"]:
-            raise self._no_step(result)
-        return part["last_loss"]
-
-    def _whole_rows(self, own: int) -> int:
-        """With shards, the rows of a batch of all ranks, of which this one has ``own``; 0 without shards."""
-        return 0 if self.peers is None or not self.shards else self.peers.whole_rows(own)
-
-    def _fail_step(self, result: Mapping[str, Any], bound: Bound) -> NoReturn:
-        """Raise the error for a fault in a step by itself."""
-        culprits = rows_of(bound, {**result, "position": 0, "rows": len(bound)}, {})
-        self._fail(result, of_a_batch(culprits) if self._many else culprits, self._batch)
-
-    def _error_of(self, step: Step, result: Mapping[str, Any]) -> Exception:
-        """The error for a fault in a step that has returned before."""
-        culprits = None if step.bound is None else rows_of(step.bound, {**result, "position": 0, "rows": len(step.bound)}, {})
-        if culprits is not None and step.many:
-            culprits = of_a_batch(culprits)
-        number, plans = self.step_count + 1, [step.plan] if step.plan else []
-        try:
-            self._fail(result, culprits, step.batch, plans=plans)
-        except NonFinite as error:  # names the step
-            return error.with_traceback(None)
-        except ValueError as error:
-            return type(error)(f"{error}, which is that of step {number}")
-
-    def _end_step(self, *fields: ArrayLike) -> NoReturn:
-        """Raise what has ended a step that all ranks have taken by the fast path: a rank, a fault, or a signal."""
-        assert self.peers is not None
-        try:
-            result = self.peers.end_of_step()
-            if result["fault"]:
-                self._fail_step(result, self._bind(given_fields(self.names, fields, {}), weightless=True))
-            raise self._no_step(result)
-        except BaseException as error:
-            if not self.fitting:
-                self.leave(error)
-            raise
 
     # Arrays and a loader's fields: natively, chunk by chunk
 
@@ -270,68 +178,11 @@ class Session(SessionState):
         each = self.shards // size
         return [rows * shard // self.shards for shard in range(rank * each, (rank + 1) * each + 1)]
 
-    def _read(self, feed: Any, bound: Bound, rows: int) -> list[Array]:
-        """The model's inputs and the targets of the feed's next batch, which stays the next one."""
-        looks = zip(bound.slots, bound.fields, self._dtypes, strict=True)
-        arrays = {slot: np.empty((rows, *field.shape[1:]), dtype) for slot, field, dtype in looks}
-        if bound.weight_slot is not None:
-            arrays[bound.weight_slot] = np.empty(rows, self.dtype)
-        feed.read([arrays[slot] for slot in range(len(arrays))])
-        *inputs, targets = (arrays[slot] for slot in bound.slots)
-        return [*inputs, targets.reshape(rows, *bound.target)]
-
-    def _no_step(self, result: Mapping[str, Any]) -> GradringError:
-        """The error for a step that did not run, although it was planned. The next one plans anew."""
-        self._programs.forget()
-        return GradringError(
-            f"[Trainer] internal: a step of {result['rows']} rows has not run (the native loop ended with "
-            f"{result['end']!r}), although it was planned; no parameter has changed, and the next step plans anew"
-        )
-
     def _fail_in_epoch(self, result: Any, bound: Bound, steps: int, order: Mapping[str, Any]) -> None:
         if self.peers is not None and order.get("blocks"):  # the result has the rows of the whole batch
             result = {**result, "rows": self.peers.block(result["rows"])}
             order = {**order, "world_size": 1}
         self._fail(result, rows_of(bound, result, order), steps + order.get("start_batch", 0))
-
-    def evaluate_fields(
-        self,
-        data: Sequence[ArrayLike] | Mapping[str, ArrayLike] | Fields | Bound,
-        batch_size: int = 1024,
-        *,
-        first_batch: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        sums: Sums | None = None,
-        predicted: Predicted | None = None,
-    ) -> dict[str, float]:
-        """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout
-        or updates. Errors count batches from ``first_batch``. ``sums`` has the totals of earlier batches, to which
-        these are added, and ``predicted`` gets the batches."""
-        self.settle()
-        self._require_own_store()
-        many = sums is not None
-        bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size, weightless=many)
-        feed = self._feed(bound, min(batch_size, len(bound)), rank=rank, world_size=world_size)
-        reads = self._dtypes
-        self._require_settled()
-        sums, before = sums or Sums(self.loss), sums.count("steps") if sums else 0
-        none = np.empty(0)
-        while (rows := feed.next_rows()) > 0:
-            self._ensure("evaluate", rows, bound, reads)
-            weighted, before_it = bound.weight is not None, sums.so_far
-            most, fields = (-1, []) if predicted is None else (1, self._read(feed, bound, rows))
-            result, part = self._native.chunk(False, feed, none, most, REPORT_SECONDS, weighted, *before_it)
-            sums.add(part)
-            if result["fault"]:
-                culprits, batch = rows_of(bound, result, {"world_size": world_size}), sums.count("steps") - before
-                culprits = of_a_batch(culprits) if many and bound is not data else culprits
-                self._fail(result, culprits, first_batch + batch, training=False)
-            if predicted is not None:
-                predicted.add(fields)
-        if not many:
-            sums.require_weight(bound.weight is not None)
-        return sums.metrics()
 
     # Sources: a loader's epoch runs natively, and batches that Python makes run one by one
 
@@ -343,31 +194,6 @@ class Session(SessionState):
             finally:
                 self._source = self._predicted = None
 
-    def source(self, caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
-        """The source of batches. Fields that have names are bound by them."""
-        source = named_source(caller, data, self.names, batch_size, shuffle=shuffle, seed=seed)
-        return source if self.peers is None else self.peers.share_of(source)
-
-    def metric_names(self) -> tuple[str, ...]:
-        accuracy = ("accuracy",) if self._accuracy else ()
-        return ("loss", *accuracy, *self._metrics.functions)
-
-    def _require_fit(self, source: Any) -> None:
-        bound: Bound | None = None
-        if isinstance(source, Loader) and source.computable:
-            bound = self._bind_loader(source, in_order=True)
-        elif isinstance(source, list) and source:
-            bound = self._bind(fields_in(source[0], self.names), weightless=True)
-        if bound is not None:
-            graph = self._graph("evaluate", self._inputs(1), bound.weight is not None)
-            check_target(graph.values["target"].shape, bound.fields[-1], self.loss)
-
-    def _bind_loader(self, source: Loader, start: int = 0, *, in_order: bool = False, blocks: bool = False) -> Bound:
-        arrays = source.arrays  # the step's own threads read them where they lie; other sources need a feed
-        if arrays is not None:
-            return self._bind(arrays, rows=source.batch_size)
-        return self._bind(source.fields(start, in_order=in_order, blocks=blocks), rows=source.batch_size, order=source.names)
-
     def begin(self, start: int, measured: Measured | None = None) -> None:
         super().begin(start, measured)
         if start and self.peers is not None and self._metrics.functions:
@@ -378,12 +204,6 @@ class Session(SessionState):
         join = self._join(blocks=self.shards > 0)
         self._predicted = Predicted(self._metrics, self._forward, measured if start else None, join)
         self._start = start
-
-    def _join(self, *, blocks: bool = False) -> Callable[[Sequence[Array | None]], Array | None] | None:
-        """What makes the rows of all ranks out of those of this rank. ``blocks``: each rank has a block of each batch."""
-        if self.peers is None or self.peers.apart:
-            return None
-        return self.peers.rows_of_batches if blocks else self.peers.rows_of_ranks
 
     def _kept(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         if self._predicted is None or not self._metrics.functions:
@@ -517,57 +337,6 @@ class Session(SessionState):
         sums.take(self.sums)
         return sums
 
-    def evaluate(self, source: Any, batch_size: int = 1024) -> dict[str, float]:
-        """Mean loss, accuracy where there is one, and the other metrics; nothing is updated."""
-        if self.peers is not None and not self.peers.apart:
-            return self._evaluate_together(self.peers, source, batch_size)
-        predicted = Predicted(self._metrics, self._forward)
-        if isinstance(source, (tuple, Mapping)):
-            source = self.source("Session", source, batch_size, shuffle=False, seed=0)
-        if isinstance(source, Loader) and source.computable:
-            bound = self._bind_loader(source, in_order=True)
-            measured = predicted if self._metrics.functions else None
-            rows, rank, size = rows_together(source, batch_size, self.shards), source.rank, source.world_size
-            native = self.evaluate_fields(bound, rows, rank=rank, world_size=size, predicted=measured)
-            return {**self._chosen(native), **predicted.metrics("an evaluation")}
-        sums = Sums(self.loss)
-        number = -1
-        for number, batch in enumerate(batches_of(source)):
-            fields = fields_in(batch, self.names)
-            self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
-            predicted.add(fields[: len(self.names)])
-        require_batches("evaluate", number + 1)
-        sums.require_weight(len(fields) > len(self.names))
-        return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}
-
-    def _evaluate_together(self, peers: Peers, source: Any, batch_size: int) -> dict[str, float]:
-        """The metrics over the sources of all ranks, each of which evaluates its own."""
-        sums, weighted = Sums(self.loss), False
-        predicted = Predicted(self._metrics, self._forward, join=self._join())
-        # The order in which ranks would add up the sums of their samples depends on their number, and results with shards must
-        # not. So they divide whole batches then.
-        whole = bool(self.shards) and isinstance(source, Loader) and source.computable
-        with peers.told(peers.stop):
-            if whole:
-                native = evaluated(self, source.undivided(), batch_size, predicted)
-                return {**self._chosen(native), **predicted.metrics("an evaluation")}
-            if isinstance(source, Loader) and source.computable:
-                bound = self._bind_loader(source, in_order=True)
-                weighted = bound.weight is not None
-                measured = predicted if self._metrics.functions else None
-                rank, size = source.rank, source.world_size
-                self.evaluate_fields(bound, batch_size, rank=rank, world_size=size, sums=sums, predicted=measured)
-            else:
-                for number, batch in enumerate(batches_of(source)):
-                    fields = fields_in(batch, self.names)
-                    weighted = len(fields) > len(self.names)
-                    self.evaluate_fields(fields, batch_size, first_batch=number, sums=sums)
-                    predicted.add(fields[: len(self.names)])
-        sums.values = peers.add(sums.values)
-        require_batches("evaluate", sums.count("samples"))
-        sums.require_weight(weighted)
-        return {**self._chosen(sums.metrics()), **predicted.metrics("an evaluation")}
-
     @property
     def fitting(self) -> bool:
         return self.model.store.whole.fits > 0
@@ -577,19 +346,3 @@ class Session(SessionState):
             return
         self.forget()  # the others may have added to their planes in a step that now does not end
         self.peers.stop(error)
-
-    def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> Array:
-        """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of
-        them."""
-        self._require_own_store()
-        if self._ahead is not None:
-            self._native.order_behind_steps()
-        names = self.names[:-1]
-        if len(names) == 1:
-            return self._forward(x, batch_size=batch_size, called=called)
-        if not isinstance(x, tuple):
-            raise TypeError(f"[Trainer.predict] the model takes ({', '.join(names)}): give a tuple or a dict of them")
-        return self._forward(*x, batch_size=batch_size, called=called)
-
-    def _chosen(self, metrics: dict[str, float]) -> dict[str, float]:
-        return metrics if self._accuracy else {"loss": metrics["loss"]} if metrics else {}
