@@ -25,9 +25,9 @@ from gradring.session.data import length_of
 from gradring.session.peers import Purpose
 from gradring.session.whole_epochs import SECONDS, WholeEpochs
 from gradring.timings import Timings
-from gradring.training_state import TrainingState, newest
+from gradring.training_state import TrainingState
 
-__all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "newest_checkpoint", "require_sizes"]
+__all__ = ["EVALUATE", "WRITERS", "Clock", "FitRun", "listeners_of", "require_sizes"]
 
 _LOG = logging.getLogger("gradring.trainer")
 WRITERS = Progress, Csv, TensorBoard, Trace  # with several ranks, only rank 0 has these
@@ -358,14 +358,6 @@ def _tell(error: BaseException, failed: list[Exception]) -> None:
         if hasattr(error, "add_note"):
             error.add_note(f"[Trainer.fit] at the end, a callback raised {type(other).__name__}: {other}")
     failed.clear()
-
-
-def newest_checkpoint(listeners: Iterable[Callback]) -> str | None:
-    """The newest file of the Checkpoints without monitor, which hold the latest state."""
-    latest = [listener for listener in listeners if isinstance(listener, Checkpoint) and listener.monitor is None]
-    if not latest:
-        raise ValueError('[Trainer.fit] resume="auto" needs a gr.callbacks.Checkpoint without monitor among callbacks')
-    return newest(listener.newest() for listener in latest)
 
 
 def listeners_of(callbacks: Any, verbose: Any) -> list[Callback]:

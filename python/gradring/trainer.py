@@ -5,52 +5,45 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import DTypeLike, NDArray
 
 from gradring import signals
 from gradring.arguments import choice, flag, whole
-from gradring.attributes import Settled, guarded
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import require_known
 from gradring.choices import MetricName, Nonfinite, Parallel, Products
-from gradring.errors import GradringError, NotBuilt
+from gradring.errors import NotBuilt
 from gradring.files import require_readable
-from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, newest_checkpoint, require_sizes
+from gradring.fit_run import EVALUATE, WRITERS, Clock, FitRun, listeners_of, require_sizes
 from gradring.gate import Gate
 from gradring.habits import explained, explained_methods
 from gradring.history import History
 from gradring.loader import Stream
-from gradring.losses import ClassWeight, Function, Loss, LossName, as_loss
-from gradring.metrics import Accuracy, Metrics, as_metrics
+from gradring.losses import ClassWeight, Loss, LossName
+from gradring.metrics import as_metrics
 from gradring.optim import AdamW, Optimizer
 from gradring.optim.base import require_optimizer
 from gradring.options import Options, checked_lengths, parts_of, replicas_of, staleness_of
 from gradring.prediction import joined_rows, numbered, prediction_inputs
-from gradring.session import Session
-from gradring.session.base import BaseSession
+from gradring.resume import checkpoint_of
+from gradring.session.model_session import model_session
 from gradring.session.peers import Purpose
-from gradring.session.replicable import facts_of_optimizer
 from gradring.session.user import UserFunction
 from gradring.session.user_sessions import user_session
-from gradring.timings import Timings
+from gradring.trainer_base import TrainerBase, refuse_with_step
 from gradring.training_state import TrainingState
 
 if TYPE_CHECKING:
     from gradring.comm import Communicator
     from gradring.nn.layer import Layer
-    from gradring.nn.params import Params
 
 __all__ = ["Trainer"]
 
-T = TypeVar("T")
-
 
 @explained_methods("predict", "predict_proba", "predict_class", "save", "load", "reset")
-class Trainer(Settled):
+class Trainer(TrainerBase):
     """Trains a model natively, or updates parameters with gradients of your own.
 
     Two forms::
@@ -173,14 +166,13 @@ class Trainer(Settled):
             seed=0 if seed is None else seed,
         )
         self.model = model
-        self._session: BaseSession
         if step is not None:
             if params is None:
                 raise TypeError("[Trainer] step needs params, a dict of arrays")
             if parallel != "allreduce":
                 raise NotBuilt(f"parallel={parallel!r} with step= is planned; this version has 'allreduce' there")
             given = {"loss": loss, "metrics": metrics, "class_weight": class_weight, "products": products, "dtype": dtype}
-            self._refuse_with_step(**given, threads=threads, tune=tune)
+            refuse_with_step({**given, "threads": threads, "tune": tune}, _default)
             user = user_session(
                 step,
                 params,
@@ -196,20 +188,14 @@ class Trainer(Settled):
         elif params is not None:
             raise TypeError("[Trainer] params go with step; a model has its own")
         elif model is not None:
-            if seed is not None and getattr(getattr(model, "_store", None), "trained", False):
-                raise ValueError(
-                    f"[Trainer] seed={seed} decides initial parameters, but a trainer has updated this model's already: "
-                    "leave seed out to train them further, or call reset(seed) on the new trainer for fresh ones"
-                )
-            checked = as_loss("Trainer", loss)
-            if metrics is not _default("metrics"):
-                chosen = _counted_by(checked, chosen)
-            native = Session(
+            native = model_session(
                 model,
-                loss=checked,
+                loss=loss,
+                metrics=chosen,
+                said=metrics is not _default("metrics"),
+                seed=seed,
                 optimizer=optimizer,
                 frozen=frozen,
-                metrics=chosen,
                 class_weight=class_weight,
                 replicas=copies,
                 shards=pieces,
@@ -219,7 +205,7 @@ class Trainer(Settled):
                 device=device,
                 tune=tune,
                 products=products,
-                **asdict(options),
+                options=options,
             )
             self._session, self.step = native, native.step
         common = options.seed
@@ -229,107 +215,7 @@ class Trainer(Settled):
         self._lock = threading.RLock()
         self._gate, self._clock = Gate(), Clock()
 
-    @staticmethod
-    def _refuse_with_step(**given: Any) -> None:
-        """``TypeError`` for an argument that would mean nothing, because the user's function computes the step."""
-        for name, value in given.items():
-            if value is not _default(name) and not (isinstance(value, str) and value == _default(name)):
-                raise TypeError(
-                    f"[Trainer] {name} goes with a model: with step=, the function computes loss and gradients, and params "
-                    f"have a dtype of their own; leave {name} out"
-                )
-
     # State
-
-    _fixed = frozenset({"model", "step"})
-    _shown: Session | None = None
-
-    @property
-    def epoch(self) -> int:
-        """Complete epochs."""
-        return self._state.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._state.epoch = whole("Trainer", "epoch", epoch, 0, 2**63 - 1)
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer. Another one takes effect from the next step, also while ``fit`` runs. It keeps those of the
-        old optimizer's arrays that it also has; all others begin at zero. With ``comm``, all ranks assign the same one."""
-        return self._state.optimizer
-
-    @optimizer.setter
-    def optimizer(self, optimizer: Optimizer) -> None:
-        with self._alone("optimizer"):
-            peers = self._session.peers
-            with self._state.told(keep=True):
-                require_optimizer(optimizer)
-                if peers is not None and not peers.apart:
-                    peers.agree(facts_of_optimizer(optimizer), Purpose.OPTIMIZER)
-                self._session.set_optimizer(optimizer)
-
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """The names of the parameters that training leaves as they are."""
-        return self._session.frozen
-
-    @property
-    def seed(self) -> int:
-        """The seed of dropout and of the order of plain arrays."""
-        return self._state.seed
-
-    @property
-    def history(self) -> History:
-        """The metrics of the last run of ``fit``, including those of the runs that it resumed."""
-        return self._state.history
-
-    @property
-    def callbacks(self) -> tuple[Callback, ...]:
-        """The callbacks of the current run of ``fit``; empty if none runs."""
-        return self._state.callbacks
-
-    @property
-    def params(self) -> Params:
-        """The parameters by name: the live arrays, which the next step reads and changes. Assigning to a name writes into
-        its array."""
-        return self._session.current_params()
-
-    @params.setter
-    def params(self, values: Params) -> None:
-        if values is not self.params:  # `params |= {...}` assigns the same object
-            raise AttributeError(f"[{type(self).__name__}] params is read-only: params.update(values) writes into it")
-
-    @property
-    def buffers(self) -> Params:
-        """The model's buffers by name, such as running moments: live arrays that are saved but never trained."""
-        self._session.settle()
-        return self._session.buffers
-
-    @property
-    def session(self) -> Session:
-        """The session that runs the steps; its ``grads`` are the gradients of the last one. ``TypeError`` with ``step=``."""
-        if not isinstance(self._session, Session):
-            raise TypeError("[Trainer.session] a trainer with a step of your own has no session of a model")
-        self._shown = self._shown or guarded(self._session)
-        return self._shown
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process writes files: of several ranks, rank 0 does for all."""
-        peers = self._session.peers
-        return peers is None or peers.rank == 0 or peers.apart
-
-    @property
-    def step_count(self) -> int:
-        """Updates so far."""
-        return self._session.step_count
-
-    def state_dict(self) -> dict[str, Any]:
-        """A copy of all that training changes: ``params``, ``optimizer``, and the counts of steps, epochs and
-        batches."""
-        with self._gate.reading():
-            return self._state.as_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a result of ``state_dict``. A name or shape that does not fit raises ``ValueError`` and changes
@@ -463,25 +349,10 @@ class Trainer(Settled):
 
     def _resumed(self, resume: Any, listeners: list[Callback]) -> str | os.PathLike[str] | None:
         """Load the checkpoint of ``resume``, if there is one, and return its path."""
-        if resume is None:
-            return None
-        if not isinstance(resume, (str, os.PathLike)):
-            raise TypeError(f"[Trainer.fit] resume must be None, the path of a checkpoint or 'auto', got {resume!r}")
-        path: str | os.PathLike[str] = resume
-        if isinstance(resume, str) and resume == "auto":
-            newest = newest_checkpoint(listeners) or ""
-            if self._session.peers is not None and not self._session.peers.apart:  # one answer for all ranks
-                newest = self._session.peers.first(newest, Purpose.RESUME)
-            if not newest:
-                return None
-            path = newest
-        if not os.path.exists(path):
-            raise FileNotFoundError(
-                f"[Trainer.fit] resume: there is no file {os.fspath(path)!r}; resume=None starts a new run, and so does "
-                'resume="auto" while a Checkpoint among the callbacks has no file yet'
-            )
-        self.load(path)
-        require_known(self._state.callback_states, listeners, os.fspath(path))
+        path = checkpoint_of(resume, listeners, self._session.peers)
+        if path is not None:
+            self.load(path)
+            require_known(self._state.callback_states, listeners, os.fspath(path))
         return path
 
     # Use
@@ -520,65 +391,6 @@ class Trainer(Settled):
         label with a probability above 1/2, else 0. ``TypeError`` for a loss whose outputs are no scores of classes."""
         return self._loss_of("predict_class").likeliest(self.predict(x, batch_size=batch_size))
 
-    def _loss_of(self, method: str) -> Loss:
-        """The loss, whose outputs must be scores of classes."""
-        loss = self._session.loss if isinstance(self._session, Session) else None
-        if loss is None or not loss.counts_right:
-            what = "a step of your own" if loss is None else loss.kind
-            raise TypeError(f"[Trainer.{method}] the outputs of {what} are no scores of classes: use predict")
-        return loss
-
-    def timings(self) -> Timings:
-        """Seconds per phase since the trainer was made. Its text form also names the bottleneck. Time between calls of
-        ``step``, and its Python part, are not counted. On a CUDA device, ``compute`` is its own clock's time of steps."""
-        return self._clock.timings(self._session.timings())
-
-    def sharing(self) -> dict[str, Any]:
-        """How the workers of an asynchronous training have shared the parameters since the trainer was made.
-
-        ``updates`` is how many there were, ``staleness`` how many of them came after 0, 1, 2, ... others since their worker
-        had read the parameters (the last number: 16 and more), and ``most_stale`` the largest. ``waits`` counts how often
-        a worker waited because of ``staleness=``. ``retried`` counts elements that another worker had changed before a
-        compare-and-swap, which then began again. ``lost`` counts elements whose store overwrote a change that the worker
-        had not seen; with ``"hogwild"`` one update in 16 looks for that, at ``counted`` elements, because looking costs as
-        much as a compare-and-swap, and otherwise it cannot happen. ``TypeError`` without an asynchronous ``parallel=``.
-        """
-        return self.session.sharing()
-
-    def plan(self) -> Any:
-        """The plan of a step, which can be printed, with instructions, buffers, kernels, bytes and FLOPs."""
-        return self._session.plan()
-
-    def __repr__(self) -> str:
-        count = sum(array.size for array in self.params.values())
-        return f"Trainer({count} parameters, {self.optimizer}, epoch={self.epoch}, step_count={self.step_count})"
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(
-            "[Trainer] it has native memory and threads, which cannot be copied or pickled: use "
-            "save(path) and load(path), state_dict(), or a copy.deepcopy of its model"
-        )
-
-    # Internal
-
-    def _on_all(self, purpose: Purpose, method: str, call: Callable[[], T], others: Callable[[], T] | None = None) -> T:
-        """Call ``call`` here, or on rank 0 and then ``others``, or the same, on all other ranks."""
-        peers = self._session.peers
-        if peers is None or peers.apart:
-            return call()
-        return peers.in_turn(purpose, f"Trainer.{method}", call, call if others is None else others)
-
-    @contextmanager
-    def _alone(self, method: str) -> Iterator[None]:
-        """Guards methods that train: one thread at a time may run them, and callbacks within ``fit`` may call them again."""
-        if not self._lock.acquire(blocking=False):
-            raise GradringError(
-                f"[Trainer.{method}] this trainer is in use by another thread; a trainer serves one at a time"
-            )
-        try:
-            yield
-        finally:
-            self._lock.release()
 
 
 def _default(name: str) -> Any:
@@ -586,15 +398,3 @@ def _default(name: str) -> Any:
     if name == "loss":
         return "cross_entropy"
     return (Trainer.__init__.__kwdefaults__ or {})[name]
-
-
-def _counted_by(loss: Loss, metrics: Metrics) -> Metrics:
-    """The metrics that were asked for, where the loss cannot count the right answers for the accuracy."""
-    if not metrics.accuracy or loss.counts_right:
-        return metrics
-    if isinstance(loss, Function):  # it may be a loss of classes
-        return Metrics(False, {"accuracy": Accuracy(), **metrics.functions})
-    raise ValueError(
-        f"[Trainer] metrics: accuracy is of classes, and the loss {loss.kind} is of numbers: leave it out, or give 'mae', 'r2' "
-        "or a function of predictions and targets"
-    )

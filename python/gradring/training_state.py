@@ -6,7 +6,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,7 +31,7 @@ from gradring.session.base import BaseSession
 from gradring.session.measured import Measured
 from gradring.session.peers import Purpose
 
-__all__ = ["TrainingState", "newest"]
+__all__ = ["TrainingState"]
 
 _STATE = "optimizer/"  # the prefix of the names of the optimizer's arrays in a checkpoint
 _EPOCH = "training/epoch/"  # the prefix of the arrays that the current epoch has measured
@@ -422,8 +422,3 @@ def _apart(tensors: Mapping[str, NDArray[Any]], prefix: str) -> tuple[dict[str, 
     """The tensors whose names begin so, without the prefix, and the others."""
     found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     return found, {name: array for name, array in tensors.items() if not name.startswith(prefix)}
-
-
-def newest(found: Iterable[str | None]) -> str | None:
-    """The newest of these files."""
-    return max((file for file in found if file is not None), key=lambda file: os.stat(file).st_mtime_ns, default=None)

@@ -7,7 +7,7 @@ import pytest
 from lint.source import PACKAGE, name
 
 # The topics that a topic must not import: everything that is built on it.
-FACE = {"trainer", "callbacks", "cli", "bench", "history"}
+FACE = {"trainer", "trainer_base", "resume", "callbacks", "cli", "bench", "history"}
 MUST_NOT_IMPORT = {
     "errors": {"ops", "nn", "graph", "optim", "datasets", "loader", "checkpoint", "files", *FACE},
     "cuda_devices": {"ops", "nn", "graph", "optim", "datasets", "loader", "checkpoint", "files", *FACE},
@@ -24,6 +24,8 @@ MUST_NOT_IMPORT = {
     "history": {"nn", "graph", "optim", "trainer", "callbacks", "cli", "bench"},
     "callbacks": {"cli", "bench"},
     "trainer": {"cli", "bench"},
+    "trainer_base": {"trainer", "cli", "bench"},
+    "resume": {"trainer", "trainer_base", "cli", "bench"},
 }
 
 

@@ -78,7 +78,8 @@ FILES = [
     ["fit_run.py", "training_state.py", "gate.py", "history.py", "signals.py", "session/whole_epochs.py"],
     ["session/session.py", "session/single_steps.py", "session/evaluation.py", "session/base.py"],
     ["session/state.py", "session/graphs.py", "session/programs.py", "session/batch.py"],
-    ["trainer.py", "session/data.py", "session/results.py", "session/measured.py", "session/rates.py"],
+    ["trainer.py", "trainer_base.py", "resume.py", "session/data.py"],
+    ["session/results.py", "session/measured.py", "session/rates.py"],
 ]
 
 
