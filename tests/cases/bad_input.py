@@ -64,7 +64,7 @@ class Command:
         self("predict", self.folder / "t.safetensors", "--x", self.folder / "n.csv")
 
 
-def refuses(call, words, made=None):
+def expect_refusal(call, words, made=None):
     """The call raises an error that begins with a name and matches ``words``, and changes nothing of the trainer."""
     before = None if made is None else snapshot(made)
     with pytest.raises((ValueError, TypeError, gr.GradringError, Refused)) as raised:

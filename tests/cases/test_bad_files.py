@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from cases.bad_input import N, X, Y, refuses, trainer
+from cases.bad_input import N, X, Y, expect_refusal, trainer
 from gradring import checkpoint
 
 # Files of a model
@@ -56,7 +56,7 @@ def test_files_of_a_model(case, way, tmp_path, command):
     path = model_file(tmp_path, text)
     np.save(tmp_path / "x.npy", X)
     ways = {"load": lambda: gr.load(path), "the command": lambda: command("predict", path, "--x", tmp_path / "x.npy")}
-    refuses(ways[way], words)
+    expect_refusal(ways[way], words)
 
 
 # Tables
@@ -84,13 +84,13 @@ TABLES = {
 @pytest.mark.parametrize("case", TABLES)
 def test_tables(case, command):
     table, options, words = TABLES[case]
-    refuses(lambda: command.train(table, *options), words)
+    expect_refusal(lambda: command.train(table, *options), words)
 
 
 def test_a_column_as_a_file(command):
     (command.folder / "t.csv").write_text(HEAD + ROWS)
     options = ["--x", command.folder / "t.csv", "--y", "kind", "--out", command.folder / "out"]
-    refuses(lambda: command("train", *options), r"--y kind is no file, but a column of .*t\.csv: give --target kind")
+    expect_refusal(lambda: command("train", *options), r"--y kind is no file, but a column of .*t\.csv: give --target kind")
 
 
 def test_a_table_is_no_model(tmp_path):
@@ -111,7 +111,7 @@ def test_a_table_is_no_model(tmp_path):
     ],
 )
 def test_tables_of_new_samples(table, words, command):
-    refuses(lambda: command.predict(table), words)
+    expect_refusal(lambda: command.predict(table), words)
 
 
 @pytest.mark.parametrize("name", ["none.npy", "none.npz", "none.csv", "folder", "folder.csv", "folder.npy", "no/x.npy"])
@@ -123,13 +123,13 @@ def test_files_that_are_not_there(name, option, command):
     np.save(folder / "good.npy", X)
     given = {"--x": folder / "good.npy", "--y": folder / "good.npy", option: folder / name}
     words = "is a folder" if name.startswith("folder") else f"there is no file .*{re.escape(name)}"
-    refuses(lambda: command("train", "--x", given["--x"], "--y", given["--y"], "--out", folder / "out"), words)
+    expect_refusal(lambda: command("train", "--x", given["--x"], "--y", given["--y"], "--out", folder / "out"), words)
 
 
 def test_files_that_are_no_files(command):
     folder = command.folder
     np.save(folder / "x.npy", X)
-    refuses(lambda: command("predict", folder, "--x", folder / "x.npy"), r"is a folder: give the NAME\.safetensors")
+    expect_refusal(lambda: command("predict", folder, "--x", folder / "x.npy"), r"is a folder: give the NAME\.safetensors")
     for call in (gr.load, trainer().load, lambda path: trainer().fit((X, Y), resume=path, verbose=False)):
         with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file"):
             call(folder)
@@ -164,7 +164,7 @@ def test_files_that_are_no_files(command):
     ],
 )
 def test_parts_and_numbers_of_samples(call, words):
-    refuses(call, words)
+    expect_refusal(call, words)
 
 
 # Callbacks and resuming
@@ -209,7 +209,7 @@ def returning(state):
 )
 def test_callbacks(callbacks, words, tmp_path):
     listeners = [*callbacks, gr.callbacks.Checkpoint(tmp_path / "m")] if isinstance(callbacks, list) else callbacks
-    refuses(lambda: trainer().fit((X, Y), callbacks=listeners, verbose=False), words)
+    expect_refusal(lambda: trainer().fit((X, Y), callbacks=listeners, verbose=False), words)
 
 
 def test_a_callback_without_a_state_is_resumed(tmp_path):
@@ -222,7 +222,7 @@ def test_resuming_with_other_callbacks(tmp_path):
     trainer().fit((X, Y), 2, callbacks=[Counter(), gr.callbacks.Checkpoint(tmp_path / "m")], verbose=False)
     file = (tmp_path / "m").read_bytes()
     made = trainer()
-    refuses(
+    expect_refusal(
         lambda: made.fit((X, Y), 4, callbacks=[Stateless()], resume=tmp_path / "m", verbose=False),
         r"has the state of .*Counter.*not among callbacks: give it, or take the file without it, by trainer\.load",
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from cases.bad_input import RNG, N, X, Y, own, refuses, trainer
+from cases.bad_input import RNG, N, X, Y, expect_refusal, own, trainer
 
 REAL = RNG.standard_normal((N, 3)).astype(np.float32)
 GOOD = np.linspace(0.5, 1.5, N).astype(np.float32)
@@ -42,7 +42,7 @@ def test_weights_of_samples(weight, way):
     given, words = WEIGHTS[weight]
     made = trainer()
     late = (weight, way) == ("all zero", "fit of one batch")  # one batch of many may have no weight
-    refuses(lambda: WITH_WEIGHTS[way](made, given), words, None if late else made)
+    expect_refusal(lambda: WITH_WEIGHTS[way](made, given), words, None if late else made)
 
 
 @pytest.mark.parametrize("way", ["fit", "evaluate"])
@@ -51,7 +51,7 @@ def test_weights_of_samples_in_a_loader(weight, way):
     given, words = WEIGHTS[weight]
     made = trainer()
     loader = gr.Loader((X, Y, given), N)
-    refuses(lambda: made.fit(loader, verbose=False) if way == "fit" else made.evaluate(loader), words, made)
+    expect_refusal(lambda: made.fit(loader, verbose=False) if way == "fit" else made.evaluate(loader), words, made)
 
 
 @pytest.mark.parametrize("weight", ["negative", "NaN", "infinite", "all zero"])
@@ -59,7 +59,7 @@ def test_weights_that_a_loader_makes_batch_by_batch(weight):
     given, _ = WEIGHTS[weight]
     made = trainer()
     loader = gr.Loader(gr.sources.Callable(lambda i: (X[i], Y[i], np.float32(given[i])), N), 16, num_threads=0)
-    refuses(lambda: made.fit(loader, verbose=False) if weight != "all zero" else made.evaluate(loader), "weight")
+    expect_refusal(lambda: made.fit(loader, verbose=False) if weight != "all zero" else made.evaluate(loader), "weight")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -71,7 +71,7 @@ def test_a_batch_whose_weights_are_too_small_to_divide_by(tiny, dtype):
     one_by_one = gr.sources.Callable(lambda i: (data[0][i], Y[i], weights[i]), N)
     for given in (gr.Loader(data, 16), gr.Loader(one_by_one, 16, num_threads=0), [tuple(a[:16] for a in data)]):
         made = trainer(dtype=dtype)
-        refuses(lambda: made.fit(given, verbose=False), r"weight.* (1e-30|too small)", made)  # noqa: B023
+        expect_refusal(lambda: made.fit(given, verbose=False), r"weight.* (1e-30|too small)", made)  # noqa: B023
     assert np.isfinite(trainer(dtype=dtype).step(X[:16].astype(dtype), Y[:16], np.full(16, 1e-29)))
 
 
@@ -151,7 +151,7 @@ CLASSES = {
 
 @pytest.mark.parametrize("case", CLASSES)
 def test_weights_of_classes(case):
-    refuses(*CLASSES[case])
+    expect_refusal(*CLASSES[case])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_weights_of_classes(case):
 )
 def test_weights_of_classes_of_an_estimator(given, words):
     pytest.importorskip("sklearn")
-    refuses(lambda: gr.sklearn.Classifier((4,), epochs=1, class_weight=given).fit(X, Y), words)
+    expect_refusal(lambda: gr.sklearn.Classifier((4,), epochs=1, class_weight=given).fit(X, Y), words)
 
 
 # Groups and frozen parameters
@@ -190,14 +190,14 @@ GROUPS = {
 @pytest.mark.parametrize("case", GROUPS)
 def test_groups(case, maker):
     groups, words = GROUPS[case]
-    refuses(lambda: MAKERS[maker](optimizer=gr.optim.SGD(0.1, groups=groups)), words)
+    expect_refusal(lambda: MAKERS[maker](optimizer=gr.optim.SGD(0.1, groups=groups)), words)
 
 
 @pytest.mark.parametrize("case", GROUPS)
 def test_groups_of_an_estimator(case):
     pytest.importorskip("sklearn")
     groups, words = GROUPS[case]
-    refuses(lambda: gr.sklearn.Classifier((5,), optimizer=gr.optim.SGD(0.1, groups=groups), epochs=1).fit(X, Y), words)
+    expect_refusal(lambda: gr.sklearn.Classifier((5,), optimizer=gr.optim.SGD(0.1, groups=groups), epochs=1).fit(X, Y), words)
 
 
 @pytest.mark.parametrize("maker", ["a model", "a step"])
@@ -212,12 +212,12 @@ def test_groups_of_an_estimator(case):
     ],
 )
 def test_frozen(frozen, words, maker):
-    refuses(lambda: MAKERS[maker](frozen=frozen), words)
+    expect_refusal(lambda: MAKERS[maker](frozen=frozen), words)
 
 
 def test_a_group_of_which_all_is_frozen():
     optimizer = gr.optim.SGD(0.1, groups=[{"params": "0.*", "lr": 1.0}])
-    refuses(lambda: trainer(optimizer=optimizer, frozen="0.*"), r"all that it matches is frozen: leave the group out")
+    expect_refusal(lambda: trainer(optimizer=optimizer, frozen="0.*"), r"all that it matches is frozen: leave the group out")
 
 
 # Metrics and losses of one's own
@@ -247,7 +247,7 @@ MEASURED = {
 def test_metrics(case, way):
     metric, words = METRICS[case]
     made = trainer(metrics=[metric])
-    refuses(lambda: MEASURED[way](made), words)
+    expect_refusal(lambda: MEASURED[way](made), words)
     assert np.isfinite(made.step(X, Y))
 
 
@@ -275,4 +275,4 @@ def test_losses_of_ones_own(case, way):
         "fit": lambda: made.fit((X, REAL), verbose=False),
         "batches": lambda: made.fit([(X, REAL)], verbose=False),
     }
-    refuses(ways[way], words, made)
+    expect_refusal(ways[way], words, made)
