@@ -120,9 +120,9 @@ class SessionState(CountedSession):
             require_native(model, self.loss, device)
         store = model.astype(options.stored).to(device).store
         self.device = store.device  # where the parameters are and steps run
-        self.products = settled("Trainer", products) if self.device == devices.CPU else "fma"
         self.operands = options.operands
         require_products(self.device, products, self.operands)
+        self.products = settled("Trainer", products) if self.device == devices.CPU else "fma"
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
         self.parallel, self.workers = parallel, 0
