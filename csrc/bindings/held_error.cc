@@ -6,7 +6,7 @@ namespace gradring {
 
 namespace {
 
-// A plain pointer, because a thread may end after the interpreter. A thread that ends while it holds an exception leaks it.
+// A plain pointer, because a thread may outlive the interpreter. A thread that ends while it holds an exception leaks it.
 thread_local PyObject* held = nullptr;
 
 }  // namespace

@@ -62,7 +62,7 @@ struct Trial {
   bool knows(const char* operand) const;
   void set(const char* attribute, double value);
 
-  // Gives an operand normal numbers of the trial's dtype.
+  // Gives an operand normally distributed numbers of the trial's dtype.
   void give(Random& random, const char* operand, std::vector<int64_t> shape, double scale = 1, double offset = 0);
   // Gives an operand integers from `low` to `high`.
   void give(Random& random, const char* operand, std::vector<int64_t> shape, Dtype dtype, int64_t low, int64_t high);

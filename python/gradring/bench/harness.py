@@ -317,7 +317,7 @@ def write(path: Path, document: dict[str, Any], rows: Sequence[dict[str, Any]]) 
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to four digits, which is more than a timing has."""
+    """Round floats to four digits: no timing is more precise."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
