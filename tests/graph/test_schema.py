@@ -222,6 +222,10 @@ UNSOUND: dict[str, tuple[Callable[[Builder, str], Any], str]] = {
         lambda t, x: t.node("cast", {"x": x}, (2, 3), {"dtype": "float16"}, dtype="float16"),
         r"output is \(2, 3\) of float16: expected \(2, \.\.\.\) of float32",
     ),
+    "dropout that draws the same numbers in every step": (
+        lambda t, x: t.node("dropout", {"x": x}, (2, 3), {"p": 0.5}),
+        r"dropout.*operand draw: absent: expected tracer.draw\(\)",
+    ),
     "a check by an op that makes something": (lambda t, x: t.check("softmax", {"x": x}) or x, "softmax.*effects"),
     "no output": (lambda t, x: None, "what trace returns: .* got NoneType"),
     "an output that is an array": (lambda t, x: np.ones(3), "what trace returns: .* got ndarray"),

@@ -246,7 +246,8 @@ void multiply_rectangle(const Rectangle<T>& r) noexcept {
         T* other = panel + kTileColumns<T> * steps;
         PanelWork<T> own;
         for (int64_t v = vc; v < vc_end; v += kTileVectors) {
-          // The rows of the next panel may lie far apart, so that reading them takes long: do that beside this one's arithmetic.
+          // The rows of the next panel may lie far apart, and reading them then takes long. The tiles of this panel copy or fetch them
+          // beside their arithmetic, which hides that time.
           const int64_t whole = (v + 2 * kTileVectors) * kWidth<T>;
           const bool more = v + 2 * kTileVectors <= vc_end && whole <= r.g.n && t_end - t > 1;
           own.pack_a = r.pack_a && v == vc;

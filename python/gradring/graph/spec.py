@@ -127,8 +127,13 @@ def _check_node(graph: Graph, number: int, node: Node) -> None:
                 raise fail(number, node, role, "no such value", "the name of a value", repr(name))
             _check_kind(graph, number, node, schema, role, name)
         for role in roles:
-            if role not in given and not schema.operands[role].optional:
+            if role in given:
+                continue
+            if not schema.operands[role].optional:
                 raise fail(number, node, role, "absent", "a value", "none")
+            # Without it, an op would draw the same numbers in every step.
+            if schema.operands[role].step == "draw" and "samples" not in given:
+                raise fail(number, node, role, "absent", "tracer.draw(), the number of the forward pass", "none")
     for name in node.attributes:
         if name not in schema.attributes:
             raise ValueError(
