@@ -13,10 +13,10 @@ from gradring.bench.fit_contenders import Passes, data
 
 def jax_jit(case: dict[str, Any]) -> Work:
     """JAX: gather and step in one jit per batch, parameters and the optimizer's state donated."""
+    start_jax()
     import jax
     import jax.numpy as jnp
 
-    start_jax()
     xs, ys = data(case)
     x, y = jnp.asarray(xs), jnp.asarray(ys)
     update, (params, slots) = make_update(case)
@@ -40,10 +40,10 @@ def jax_jit(case: dict[str, Any]) -> Work:
 
 def jax_scan_epoch(case: dict[str, Any]) -> Work:
     """JAX: the whole epoch in one jit, a scan over the rows of a permutation, state donated."""
+    start_jax()
     import jax
     import jax.numpy as jnp
 
-    start_jax()
     x, y = (jnp.asarray(array) for array in data(case))
     batch, (update, state) = case["batch"], make_update(case)
 

@@ -85,10 +85,10 @@ def make_update(case: dict[str, Any]) -> Any:
 
 def jax_jit(case: dict[str, Any]) -> Work:
     """JAX: the whole step in one jit, parameters and the optimizer's state donated."""
+    start_jax()
     import jax
     import jax.numpy as jnp
 
-    start_jax()
     xs, ys = data(case)
     x, y = jnp.asarray(xs), jnp.asarray(ys)
     update, (params, slots) = make_update(case)
