@@ -21,7 +21,6 @@ ArraySource::ArraySource(const std::vector<ArrayField>& fields, const OrderOptio
   const auto rows = static_cast<size_t>(std::max<int64_t>(std::min(order.batch_size, share), 1));
   order_ = Order(order);
   const bool in_order = !order.shuffle && order.world_size == 1;
-  makes_ahead_ = order.shuffle && order.world_size == 1 && !order.blocks && order.batch_size <= kAhead / 4;
   slot_bytes_ = round_up(rows * sizeof(int64_t));
   for (const ArrayField& given : fields) {
     const FieldSpec& spec = given.column->spec();
@@ -69,7 +68,6 @@ void ArraySource::begin(uint64_t epoch, int64_t start_batch) {
   options.start = Order(options).start_after(start_batch);
   order_ = Order(options);
   next_ = 0;
-  ahead_begin_ = ahead_end_ = 0;
 }
 
 Status ArraySource::next(Batch* batch, Deadline) noexcept {
@@ -84,11 +82,6 @@ Status ArraySource::next(Batch* batch, Deadline) noexcept {
     const Field& field = fields_[i];
     batch->fields[i] = field.in_place ? field.in_place + batch->position * field.row_bytes : slot(turn) + field.offset;
   }
-  if (makes_ahead_ && batch->rows > 0 && batch->position + batch->rows > ahead_end_) {
-    ahead_begin_ = batch->position;
-    ahead_end_ = std::min(order_.options().samples, ahead_begin_ + kAhead);
-    order_.samples(next_, 0, ahead_end_ - ahead_begin_, ahead_);
-  }
   if (batch->rows > 0 || batch->whole_rows > 0) ++next_;  // a rank's block of a batch may be empty
   return {};
 }
@@ -102,11 +95,7 @@ void ArraySource::fill(const Lane& lane, const Batch& batch) noexcept {
   auto* samples = reinterpret_cast<int64_t*>(to) + rows.begin;
   request.samples = samples;
   request.rows = rows.end - rows.begin;
-  if (makes_ahead_) {
-    std::copy_n(ahead_ + (batch.position - ahead_begin_ + rows.begin), request.rows, samples);
-  } else {
-    order_.samples(in_slot_[batch.slot], rows.begin, request.rows, samples);
-  }
+  order_.samples(in_slot_[batch.slot], rows.begin, request.rows, samples);
   for (const Field& field : fields_) {
     if (field.in_place) continue;
     gather_cast(*field.column, field.cast, field.row_bytes, request, to + field.offset + rows.begin * field.row_bytes);

@@ -43,8 +43,6 @@ class ArraySource final : public BatchSource {
 
  private:
   static constexpr int kSlots = 2;
-  // Evaluations of an order overlap, so the numbers of several small batches are made together.
-  static constexpr int64_t kAhead = 256;
   struct Field {
     std::shared_ptr<const MemoryColumn> column;
     Cast cast = nullptr;                  // null: the rows have the wanted dtype
@@ -59,9 +57,6 @@ class ArraySource final : public BatchSource {
   Order order_;
   int64_t next_ = 0;              // the number of the next batch
   int64_t in_slot_[kSlots] = {};  // the number of the batch in each slot
-  bool makes_ahead_ = false;
-  int64_t ahead_begin_ = 0, ahead_end_ = 0;  // the positions whose samples `ahead_` has
-  int64_t ahead_[kAhead];                    // next writes it while no lane and no replica is inside fill
   size_t slot_bytes_ = 0;
   std::byte* slots_ = nullptr;
 };

@@ -77,29 +77,6 @@ TEST_CASE("an epoch shows each sample once, converted, whatever the lanes") {
   }
 }
 
-TEST_CASE("epochs of one source have the loader's order, from any batch on and however small the batches are") {
-  const Data data(1000, 3);
-  for (const int64_t batch_size : {1, 7, 64, 65}) {
-    const OrderOptions options{.samples = 1000, .batch_size = batch_size, .seed = 5, .shuffle = true};
-    ArraySource source(data.fields(), options);
-    for (const uint64_t epoch : {0, 3}) {
-      for (const int64_t start : {int64_t{0}, int64_t{1}, 600 / batch_size}) {
-        OrderOptions of_epoch = options;
-        of_epoch.epoch = epoch;
-        const int64_t first = start * batch_size;
-        std::vector<int64_t> expected(static_cast<size_t>(1000 - first));
-        const Order order(of_epoch);
-        for (size_t i = 0; i < expected.size(); ++i) {
-          const int64_t place = first + static_cast<int64_t>(i);
-          order.samples(place / batch_size, place % batch_size, 1, &expected[i]);
-        }
-        source.begin(epoch, start);
-        CHECK(read_epoch(source, data, 1 + static_cast<int>(epoch % 2)) == expected);
-      }
-    }
-  }
-}
-
 TEST_CASE("a call of fill may be for some of the rows, which its lanes divide") {
   const Data data(11, 5);
   ArraySource source(data.fields(), {.samples = 11, .batch_size = 11, .seed = 3, .shuffle = true});
