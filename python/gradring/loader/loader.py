@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import logging
 import weakref
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gradring import _core, arguments, devices
-from gradring.attributes import Settled
 from gradring.choices import OnError
 from gradring.habits import explained_methods
+from gradring.loader.chosen_options import batch_size_of, place_of, selections_of
 from gradring.loader.device_batches import DeviceBatches, require_fields
 from gradring.loader.fields import LoaderFields
 from gradring.loader.passes import Pass
 from gradring.loader.pipeline_maker import PipelineMaker
 from gradring.loader.pipelines import PipelineLease, Pipelines
+from gradring.loader.position import MOST_KEY
+from gradring.loader.samples import LoaderSamples
 from gradring.loader.stats import LoaderStats, stats_from
 from gradring.sources import Opened
-from gradring.sources._concat import named_sample, one_field
-from gradring.sources._open import open_source
-from gradring.sources._selection import Chosen, Part, Selection, Shared, chosen, division, folds
+from gradring.sources._selection import Selection, Shared, division, folds
 from gradring.transforms import Cast
 
 __all__ = ["Loader"]
@@ -34,12 +30,10 @@ _LOG = logging.getLogger("gradring.loader")
 _MOST_THREADS = 64
 _MOST_PREFETCH = 1024
 _MOST_DEVICE_SLOTS = 4096  # each is an allocation of its own
-_MOST_KEY = 2**64 - 1  # the key of the shuffle has 64 bits of seed and 64 bits of epoch
-_MOST_RANKS = 2**31
 
 
 @explained_methods("split", "folds")
-class Loader(Settled):
+class Loader(LoaderSamples):
     """One epoch of batches at a time, filled ahead by native workers, in order or shuffled.
 
     ``source`` is an array, a tuple, list or dict of arrays (of any strides, memory maps, or paths of ``.npy`` files), or
@@ -107,12 +101,12 @@ class Loader(Settled):
         restart: int = 0,
     ) -> None:
         self.device = devices.named(device, "Loader")
-        self.seed = arguments.whole("Loader", "seed", seed, 0, _MOST_KEY)
+        self.seed = arguments.whole("Loader", "seed", seed, 0, MOST_KEY)
         self.shuffle = arguments.flag("Loader", "shuffle", shuffle)
         self.drop_last = arguments.flag("Loader", "drop_last", drop_last)
         self.pad = arguments.flag("Loader", "pad", pad)
-        self.rank, self.world_size = _place(rank, world_size)
-        self.batch_size = _batch_size(batch_size, global_batch, self.world_size)
+        self.rank, self.world_size = place_of(rank, world_size)
+        self.batch_size = batch_size_of(batch_size, global_batch, self.world_size)
         self._whole = global_batch is not None
         self.timeout = arguments.seconds("Loader", "timeout", timeout)
         self._skip = arguments.choice("Loader", "on_error", on_error, ("raise", "skip")) == "skip"
@@ -125,7 +119,7 @@ class Loader(Settled):
         opened = self._shared.opened().transformed(transforms)
         if opened.length < 1:
             raise ValueError("[Loader] the source is empty: there must be at least one sample")
-        self._selections: tuple[Selection, ...] = _selections(indices, opened.length)
+        self._selections: tuple[Selection, ...] = selections_of(indices, opened.length)
         self._opened: Opened = opened.selected(self._selections)
         self.samples: int = self._opened.length
         if self.device != devices.CPU:
@@ -222,115 +216,11 @@ class Loader(Settled):
         again = partial(self._read_again, in_order, 1 if blocks else self.world_size)
         return LoaderFields(looks, partial(self._open_feed, start, in_order, blocks), self.called, again)
 
-    def _read_again(
-        self, in_order: bool, stride: int, position: int, rows: int
-    ) -> tuple[NDArray[Any], Sequence[NDArray[Any]] | None]:
-        places = (position + np.arange(rows) * stride) % self.samples
-        if self.shuffle and not in_order:
-            permutation = _core.Permutation(self.samples, self.seed, self.epoch)
-            places = np.array([permutation(int(place)) for place in places], np.int64)
-        if self._opened.python or self._skip:  # a function of the user's; rows that others have taken
-            return places, None
-        arrays = [np.empty((rows, *field.shape), field.dtype) for field in self._opened.fields]
-        try:
-            self._opened.native.read_into(places, arrays, self.seed, self.epoch)
-        except (OSError, ValueError):  # it is for an error, which must not be hidden by another one
-            return places, None
-        return places, arrays
-
     def _open_feed(self, start: int, in_order: bool, blocks: bool, dtypes: Sequence[str]) -> Any:
         position = start * self.batch_size * self.world_size
         return self._begin(position, stay=True, dtypes=tuple(dtypes), in_order=in_order, blocks=blocks).feed()
 
-    def require_open(self) -> None:
-        """Raise ``LoaderError`` if the loader was closed."""
-        self._pipelines.check()
-
-    @property
-    def arrays(self) -> tuple[NDArray[Any], ...] | None:
-        """The source's arrays, if it has only arrays in memory and nothing changes them on the way to a batch; else None."""
-        self.require_open()
-        parts = tuple(self._source.values()) if isinstance(self._source, Mapping) else self._source
-        parts = parts if isinstance(parts, (tuple, list)) else (parts,)
-        plain = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
-        plain = plain and all(field.plain for field in self._opened.fields) and self._opened.kind != "dict"
-        if not plain or self._transforms or self._selections:
-            return None
-        return tuple(parts)
-
-    @property
-    def computable(self) -> bool:
-        """Whether every field has a dtype that native code reads as numbers (complex numbers do not)."""
-        return all(field.plain for field in self._opened.fields)
-
-    @property
-    def names(self) -> tuple[str, ...] | None:
-        """The names of a dict source's fields, else None."""
-        return tuple(field.name for field in self._opened.fields) if self._opened.kind == "dict" else None
-
-    def samples_in_order(self, rows: int) -> Iterator[NDArray[Any]]:
-        """The field "x", or the first one, of this rank's samples in their own order, ``rows`` at a time."""
-        names = [field.name for field in self._opened.fields]
-        index = names.index("x") if "x" in names else 0
-        for arrays in self.fields_in_order(rows):
-            yield arrays[index]
-
-    def fields_in_order(self, rows: int) -> Iterator[list[NDArray[Any]]]:
-        """All fields of this rank's samples in their own order, ``rows`` at a time."""
-        mine = np.arange(self.rank, self.samples, self.world_size)
-        for first in range(0, len(mine), rows):
-            wanted = mine[first : first + rows]
-            arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in self._opened.fields]
-            self._opened.native.read_into(wanted, arrays, self.seed, self.epoch)
-            yield arrays
-
-    def column(self, field: str | int, rows: int) -> Iterator[NDArray[Any]] | None:
-        """One field of all samples (of every rank) in their own order, ``rows`` at a time; None where a function of the user's
-        makes the samples."""
-        opened, place = self._opened, field
-        # A field that no transform changes is read alone, so that no function of the other fields runs.
-        alone = None if self._transformed(field) else one_field(self._source, field)
-        if alone is not None:
-            opened, place = open_source(alone).selected(self._selections), 0
-        if opened.python:
-            return None
-        names = [one.name for one in opened.fields]
-        index = names.index(place) if isinstance(place, str) else place
-        return self._column(opened, index, rows)
-
-    def _transformed(self, field: str | int) -> bool:
-        if isinstance(self._transforms, Mapping):
-            return field in self._transforms or str(field) in self._transforms
-        return bool(self._transforms)
-
-    def _column(self, opened: Opened, index: int, rows: int) -> Iterator[NDArray[Any]]:
-        for first in range(0, self.samples, rows):
-            wanted = np.arange(first, min(first + rows, self.samples))
-            arrays = [np.empty((len(wanted), *field.shape), field.dtype) for field in opened.fields]
-            opened.native.read_into(wanted, arrays, self.seed, self.epoch)
-            yield arrays[index]
-
-    def order(self, first: int = 0, count: int | None = None) -> NDArray[np.int64]:
-        """The samples' numbers in this epoch's order (of all ranks), from position ``first`` on."""
-        first = arguments.whole("Loader", "first", first, 0, self.samples)
-        count = (
-            self.samples - first
-            if count is None
-            else arguments.whole("Loader", "count", count, 0, self.samples - first)
-        )
-        places: NDArray[np.int64] = np.arange(first, first + count)
-        if self.shuffle:
-            places = _core.Permutation(self.samples, self.seed, self.epoch).range(first, count)
-        numbers: NDArray[np.int64] = self._opened.native.numbers(places)
-        return numbers
-
     # Parts of it
-
-    @property
-    def indices(self) -> NDArray[np.int64]:
-        """The source's numbers of this loader's samples, in their own order."""
-        numbers: NDArray[np.int64] = self._opened.native.numbers(np.arange(self.samples))
-        return numbers
 
     def split(self, share: float | Sequence[float], *, seed: int = 0, shuffle: bool = True) -> tuple[Loader, ...]:
         """Loaders with these shares of the samples and otherwise the same options. One share gives two loaders, and the
@@ -433,14 +323,6 @@ class Loader(Settled):
             self._begun, self._current = True, lease
         return begun
 
-    def _number(self, sample: int) -> int:
-        """The number that the source has for a sample of this loader."""
-        return int(self._opened.native.numbers([sample])[0])
-
-    def called(self, sample: int) -> object:
-        """What the user calls a sample of this loader: its number in the source, and in the part of a ``Concat``."""
-        return named_sample(self._source, self._number(sample))
-
     def _finished(self, ended: Pass, position: int) -> None:
         if position < 0 and _LOG.isEnabledFor(logging.INFO) and (chosen := self.stats().chosen) != self._logged:
             self._logged = chosen
@@ -450,67 +332,6 @@ class Loader(Settled):
                 self._advance()
             else:
                 self._position, self._current = position, None
-
-    def _advance(self) -> None:
-        self._epoch = (self._epoch + 1) & _MOST_KEY  # after the last number comes the first
-        self._position, self._begun, self._current = 0, False, None
-
-    # The position
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the current pass, or else of the next one. An assignment does the same as ``set_epoch``."""
-        return self._epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self.set_epoch(epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass, which begins at its first batch."""
-        self._epoch = arguments.whole("Loader", "epoch", epoch, 0, _MOST_KEY)
-        self._position, self._begun, self._current = 0, False, None
-
-    def state_dict(self) -> dict[str, int]:
-        """The loader's position: a few integers. A batch counts as delivered when the loop gets it."""
-        position = self._position if self._current is None else self._current.pipeline.position
-        return {
-            "epoch": self.epoch,
-            "position": position,
-            "seed": self.seed,
-            "samples": self.samples,
-            "shuffle": int(self.shuffle),
-            "indices": self._selection_key,
-        }
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue at the position of ``state_dict``, with any number of ranks and workers."""
-        if not isinstance(state, Mapping) or not {"epoch", "seed"} <= state.keys():
-            raise ValueError(
-                f"[Loader] a state is what state_dict() returned, with an epoch and a seed; got {state!r:.200}"
-            )
-        samples = arguments.whole("Loader", "state['samples']", state.get("samples", self.samples), 0)
-        if samples != self.samples:
-            raise ValueError(f"[Loader] the state is of a source of {samples} samples, this one has {self.samples}")
-        if bool(state.get("shuffle", self.shuffle)) != self.shuffle:
-            raise ValueError(f"[Loader] the state is of a loader with shuffle={not self.shuffle}")
-        if state.get("indices", self._selection_key) != self._selection_key:
-            raise ValueError(
-                f"[Loader] the state is of {samples} other samples of the source: make the loader with the same indices, or by "
-                "the same split or folds"
-            )
-        position = arguments.whole("Loader", "state['position']", state.get("position", 0), 0)
-        if position > samples:
-            raise ValueError(f"[Loader] the state's position {position} lies beyond its {samples} samples")
-        seed = arguments.whole("Loader", "state['seed']", state["seed"], 0, _MOST_KEY)
-        self.set_epoch(state["epoch"])
-        object.__setattr__(self, "seed", seed)  # other code may only read it
-        self._position = position
-
-    @property
-    def _selection_key(self) -> int:
-        """0 for all samples, else a number that is different for almost every other selection."""
-        return zlib.crc32(repr([selection.key for selection in self._selections]).encode()) if self._selections else 0
 
     def stats(self) -> LoaderStats:
         """Statistics of the last iterator: what it read, how long each side waited, and what to change."""
@@ -556,39 +377,6 @@ class Loader(Settled):
             f"Loader({self.samples} samples of {fields}, batch_size={self.batch_size}, shuffle={self.shuffle}, "
             f"seed={self.seed})"
         )
-
-
-def _selections(indices: Any, samples: int) -> tuple[Selection, ...]:
-    """The selections that a user or ``split`` made."""
-    if indices is None:
-        return ()
-    if isinstance(indices, tuple) and indices and all(isinstance(one, (Chosen, Part)) for one in indices):
-        return indices
-    return (chosen(indices, samples),)
-
-
-def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and world size: the given ones, or else those of a world of one."""
-    if world_size is None and rank is None:
-        return 0, 1
-    if world_size is None or rank is None:
-        raise ValueError("[Loader] rank and world_size go together: give both or neither")
-    world_size = arguments.whole("Loader", "world_size", world_size, 1, _MOST_RANKS)
-    rank = arguments.whole("Loader", "rank", rank, 0)
-    if rank >= world_size:
-        raise ValueError(f"[Loader] rank is {rank}: it must be below world_size ({world_size})")
-    return rank, world_size
-
-
-def _batch_size(batch_size: int | None, global_batch: int | None, world_size: int) -> int:
-    if (batch_size is None) == (global_batch is None):
-        raise TypeError("[Loader] give one of batch_size, of this rank, and global_batch, of all ranks")
-    if batch_size is not None:
-        return arguments.whole("Loader", "batch_size", batch_size, 1)
-    whole = arguments.whole("Loader", "global_batch", global_batch, 1)
-    if whole % world_size:
-        raise ValueError(f"[Loader] global_batch is {whole}: it must be a multiple of world_size ({world_size})")
-    return whole // world_size
 
 
 def _for_kind(opened: Opened, casts: dict[str, Cast]) -> Any:
