@@ -180,7 +180,8 @@ def test_a_signal_within_a_group(tmp_path, route, number):
 @pytest.mark.parametrize("route", ["own", "batches"])
 def test_an_interrupt_between_any_two_lines(tmp_path, route):
     """KeyboardInterrupt comes where Python happens to be."""
-    files = {gradring.session.user.__file__, gradring.session.session.__file__}
+    session = gradring.session
+    files = {part.__file__ for part in (session.user, session.user_updates, session.session, session.single_steps)}
     whole = fitted(route, tmp_path / "whole", accumulate=3)
 
     def broken(lines):

@@ -5,46 +5,38 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from itertools import pairwise
-from operator import methodcaller
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradring.cuda import Array as DeviceArray
-from gradring.cuda import is_device_array
-from gradring.errors import GradringError, NonFinite, NotBuilt
+from gradring.errors import NonFinite
 from gradring.loader import as_source
 from gradring.nn.params import Params
-from gradring.ops._eager import attribute_names, by_schema
 from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.patterns import as_patterns, frozen_names
-from gradring.session.base import REPORT_SECONDS, BaseSession, Progress, to_the_end
+from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.data import Mean, batches_of, require_batches
 from gradring.session.measured import NO_SUMS, EpochSums
 from gradring.session.rates import Rates
+from gradring.session.user_arrays import as_numpy, number_of, rows_of, span_of
 from gradring.session.user_parts import Crew, StepResult, parts_of_batch, together
+from gradring.session.user_updates import UserUpdates
 
 __all__ = ["StepResult", "UserFunction", "UserSession"]
 
 Array = NDArray[Any]
 
-_TORN = (
-    "[Trainer] the parameters are torn: an update failed when some arrays had been updated and others had not, so they are "
-    "neither trained nor saved; load a checkpoint"
-)
 
 # step(params, batch) -> loss, gradients by name, and, if the batches differ in size, the number of samples
 UserFunction = Callable[[Any, Any], tuple[Any, ...]]
 
 
-class UserSession(BaseSession):
+class UserSession(UserUpdates):
     """Calls a function for loss and gradients, and updates the parameters in place, natively.
 
     ``params`` maps names to arrays: of NumPy, or of any framework whose CPU arrays NumPy can view. A writable one is
@@ -88,7 +80,7 @@ class UserSession(BaseSession):
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(self.params))
         self._trained = {name: array for name, array in self.params.items() if name not in self.frozen}
         self.state = self._fresh_state(optimizer)
-        self._spans = [_span(array) for array in self.params.values()]
+        self._spans = [span_of(array) for array in self.params.values()]
         self._require_apart()
         self._updates_of, self.rates = self._updaters(optimizer), Rates(optimizer)
         self._updates = self._fresh = 0
@@ -121,10 +113,6 @@ class UserSession(BaseSession):
                     f"[Trainer] params[{name!r}] and params[{other!r}] share memory, so each step would update it twice: "
                     "give a tied parameter once, and add its gradients in the function"
                 )
-
-    @property
-    def step_count(self) -> int:
-        return self._updates
 
     def step_of(self, *batch: Any, **named: Any) -> float:
         """Run a step: ``step(x, y)`` passes the tuple to the function, and ``step(batch)`` the batch itself."""
@@ -220,147 +208,8 @@ class UserSession(BaseSession):
     def loaded(self) -> None:
         """Do nothing, because the origin of the parameters does not matter here."""
 
-    def set_optimizer(self, optimizer: Optimizer) -> None:
-        updaters, new = self._updaters(optimizer), self._fresh_state(optimizer)
-        goes_on = optimizer.goes_on_from(self.optimizer)
-        fresh = self._fresh if goes_on else self.step_count
-        kept = {name: self.state.get(name, array) if goes_on else array for name, array in new.items()}
-
-        def use() -> None:
-            self._fresh, self.state, self._updates_of = fresh, kept, updaters
-            object.__setattr__(self, "optimizer", optimizer)  # other code may only read it
-            self.rates.use(optimizer)
-            self.rates_changed()
-
-        to_the_end(use)
-
-    def rates_changed(self) -> None:
-        """Do nothing, because every update reads its own rates."""
-
-    def _fresh_state(self, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
-        return {
-            f"{state}.{name}": self._zeros_like(array)
-            for state in optimizer.state_names
-            for name, array in self._trained.items()
-        }
-
-    def _zeros_like(self, array: Any) -> Any:
-        return np.zeros_like(array)
-
-    def _updaters(self, optimizer: Optimizer) -> dict[str, tuple[Any, Any, int]]:
-        """For each trained parameter: its update function, the states that the function needs with their names among all
-        states, and the number of its rate."""
-        numbers = optimizer.assigned(list(self.params), self.frozen)
-        rules = [(_updater(r), r.state_names, optimizer.rates.index(r.lr)) for r in optimizer.rules]
-        chosen = {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
-        return {name: (made, tuple((s, f"{s}.{name}") for s in states), n) for name, (made, states, n) in chosen.items()}
-
-    def counters(self) -> dict[str, int]:
-        """The counts that a checkpoint must hold in addition to the arrays."""
-        return {"step": self.step_count, "fresh": self._fresh}
-
-    def require_whole(self) -> None:
-        if self._torn:
-            raise GradringError(self._torn)
-
-    def restore(self, counters: Mapping[str, int]) -> None:
-        """Restore a result of ``counters``."""
-        self._torn = ""
-        self._updates, self._fresh = counters["step"], counters["fresh"]
-        self.forget()
-
-    @property
-    def pending(self) -> int:
-        return self._pending
-
-    def most_pending(self) -> int:
-        return self._options.accumulate
-
-    def gradient_looks(self) -> dict[str, Array]:
-        return self._trained
-
-    def waiting(self) -> tuple[float, dict[str, Array]]:
-        return self._weight, self._gradients
-
-    @property
-    def waiting_form(self) -> str:
-        return "sum" if self._options.accumulate > 1 or self._parts > 1 else "mean"
-
-    def wait(self, pending: int, weight: float, gradients: Mapping[str, Array]) -> None:
-        self._gradients = {name: np.array(gradients[name], order="C") for name in self._trained if name in gradients}
-        self._weight, self._pending = weight, pending
-
-    def flush(self) -> None:
-        """Apply accumulated gradients, if there are any."""
-        if self._pending:
-            self.require_whole()
-            self._apply(self._updates_to_make())
-
-    def _apply(self, updates: Sequence[Callable[[], object]], counts: Mapping[str, Any] | None = None) -> None:
-        """Make the updates, and set further counts. If one of them fails, memory for instance, the parameters stay torn."""
-        begun = partial(self.__dict__.update, {"_torn": _TORN})
-        self._uninterrupted([begun, *updates], {**self._counts_after_update(), **(counts or {}), "_torn": ""})
-
-    def _updates_to_make(self) -> list[Callable[[], object]]:
-        """The updates of all parameters by the gradients that wait."""
-        grads = self._gradients
-        if self.waiting_form == "sum":
-            grads = {name: np.asarray(grad / grad.dtype.type(self._weight)) for name, grad in grads.items()}
-        return self._updates_by(grads)
-
-    def _updates_by(self, grads: dict[str, Array], finite: bool = False) -> list[Callable[[], object]]:
-        """The updates of all parameters by these means, which the caller may know to be ``finite``."""
-        bad = None
-        if self._options.nonfinite == "raise" and not finite:
-            bad = next((name for name, grad in grads.items() if not np.isfinite(grad).all()), None)
-        if bad is not None:
-            self._refuse_gradient(bad)
-        if self._options.clip_norm is not None:
-            # Add up in double precision, so that large models do not overflow.
-            norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads.values()))
-            factor = clip_factor(self._options.clip_norm, norm)
-            if not factor >= 1:
-                grads = {name: np.asarray(grad * grad.dtype.type(factor)) for name, grad in grads.items()}
-        return [
-            self._updates_of[name][0](param, grads[name], states, lr=rate, step=number)
-            for name, param, states, rate, number in self._next_updates()
-        ]
-
-    def _refuse_gradient(self, name: str) -> NoReturn:
-        self.forget()
-        raise NonFinite(
-            f"[step] the gradient of {name!r} is not finite in step {self.step_count}, though the loss is; the parameters "
-            "are unchanged"
-        )
-
-    def _next_updates(self) -> Iterator[tuple[str, Any, dict[str, Any], float, int]]:
-        """For each trained parameter its name, array, states, learning rate and the number of its update."""
-        rates = self.rates.next(self.step_count, 1)[0].tolist()
-        rates = rates if isinstance(rates, list) else [rates]
-        for name, param in self._trained.items():
-            _, places, rate = self._updates_of[name]
-            states = {state: self.state[place] for state, place in places}
-            yield name, param, states, rates[rate], self.step_count + 1 - self._fresh
-
-    def _counts_after_update(self) -> dict[str, Any]:
-        return {"_updates": self._updates + 1, "_gradients": {}, "_weight": 0.0, "_pending": 0}
-
     def timings(self) -> dict[str, float]:
         return dict(self._seconds)
-
-    def forget(self) -> None:
-        sums = self._epoch_sums[4:] * 2 if self._pending else self._epoch_sums
-        counts = {"_computed": self._computed - self._pending, "_weight": 0.0, "_pending": 0}
-        self._uninterrupted([], {**counts, "_gradients": {}, "_epoch_sums": sums})
-
-    def _uninterrupted(self, calls: Sequence[Callable[[], object]], after: Mapping[str, Any]) -> None:
-        """Make these calls, none of which runs Python code, and then set these attributes. A signal can interrupt none
-        of it.
-
-        Python calls a signal's handler, which may raise KeyboardInterrupt, only between two instructions of Python code. From
-        here on there are none before the last attribute is set.
-        """
-        deque(map(methodcaller("__call__"), (*calls, partial(self.__dict__.update, after))), maxlen=0)
 
     def _evaluate(self, batch: Any) -> StepResult:
         if self._parts == 1:
@@ -399,7 +248,7 @@ class UserSession(BaseSession):
             )
         if not isinstance(returned[1], Mapping):
             raise TypeError(f"[step] {where}grads must be a dict of arrays, got {type(returned[1]).__name__}")
-        samples = number_of(f"{where}the number of samples", returned[2]) if len(returned) == 3 else _rows_of(batch)
+        samples = number_of(f"{where}the number of samples", returned[2]) if len(returned) == 3 else rows_of(batch)
         if not (math.isfinite(samples) and samples > 0):
             raise ValueError(f"[step] {where}the number of samples must be above 0, got {samples}")
         return StepResult(self._loss_of(f"{where}the loss", returned[0]), self._checked(returned[1], where), samples)
@@ -431,93 +280,5 @@ class UserSession(BaseSession):
         return grad.copy() if self._in_params(grad) else grad
 
     def _in_params(self, array: Any) -> bool:
-        begin, end = _span(array)
+        begin, end = span_of(array)
         return any(begin < other_end and end > other_begin for other_begin, other_end in self._spans)
-
-    def _add(self, result: StepResult) -> None:
-        samples, before, group = result.samples, self._epoch_sums[:4], self._epoch_sums[4:]
-        sums = (before[0] + result.total, before[1] + samples, *before[2:])
-        counts: dict[str, Any] = {
-            "_computed": self._computed + 1,
-            "_pending": self._pending + 1,
-            "_weight": self._weight + samples,
-            "_epoch_sums": (*sums, *(group if self._pending else before)),
-        }
-        if self._options.accumulate == 1:
-            return self._uninterrupted([], {**counts, "_gradients": result.grads})
-        own, adds = self._with_sums(result)
-        self._uninterrupted(adds, counts if self._pending else {**counts, "_gradients": own})
-
-    def _with_sums(self, result: StepResult) -> tuple[dict[str, Any], list[Callable[[], object]]]:
-        """The sums of the group's gradients, and the calls that add those of this batch."""
-        weighed = result.as_sum().grads
-        own = self._gradients if self._pending else weighed
-        adds = weighed.items() if self._pending else ()
-        return own, [partial(np.add, own[name], grad, out=own[name]) for name, grad in adds]
-
-
-def number_of(what: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-        raise type(error)(f"[step] {what} must be one number, got {type(value).__name__}{shape}: {error}") from None
-
-
-def _rows_of(batch: Any) -> float:
-    """The length of the batch's first axis; 1 if it has none."""
-    if isinstance(batch, Mapping) and batch:
-        batch = batch.get("x", next(iter(batch.values())))
-    elif (isinstance(batch, tuple) and batch) or (isinstance(batch, list) and batch and hasattr(batch[0], "shape")):
-        batch = batch[0]
-    shape = getattr(batch, "shape", None)
-    if shape is None:
-        return float(len(batch)) if hasattr(batch, "__len__") and not isinstance(batch, (str, bytes)) else 1.0
-    return float(shape[0]) if len(shape) > 0 and shape[0] > 0 else 1.0
-
-
-def clip_factor(limit: float, norm: float) -> float:
-    """What gradients of this norm are multiplied by; 1 if the norm is below the limit."""
-    return min(limit / (norm + 1e-6), 1.0)  # the same factor as in csrc/ops/norm/norm.h
-
-
-def _span(array: Any) -> tuple[int, int]:
-    """The addresses that a C-contiguous array takes."""
-    begin: int = array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
-    return begin, begin + array.nbytes
-
-
-def as_numpy(label: str, value: Any) -> NDArray[Any]:
-    """A NumPy view of an array of any framework, without a copy."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"[Trainer] {label} is a masked array, which hides values: replace them with .filled(value)")
-    if isinstance(value, np.ndarray):
-        return value
-    if is_device_array(value):
-        raise NotBuilt(
-            f"[Trainer] {label} is on a CUDA device ({type(value).__name__}), and the parameters are in the host's memory: "
-            "arrays of two places are planned; copy one of them"
-        )
-    if hasattr(value, "detach"):  # PyTorch refuses the memory of what autograd records
-        value = value.detach()
-    try:
-        if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
-            return np.asarray(value)
-        return np.from_dlpack(value)
-    except (TypeError, AttributeError, BufferError, RuntimeError, ValueError) as error:
-        raise TypeError(
-            f"[Trainer] {label} must be an array in CPU memory, got {type(value).__name__}: {error}"
-        ) from error
-
-
-def _updater(optimizer: Optimizer) -> Callable[..., Callable[[], object]]:
-    """``update(param, grad, states, lr, step)`` of the optimizer, its other hyperparameters filled in: a call that is ready
-    to be made."""
-    op, attributes, names = optimizer.update()
-    native, counts = by_schema(op), "step" in attribute_names(op)
-
-    def update(param: Array, grad: Array, states: Mapping[str, Array], lr: float, step: int) -> Callable[[], object]:
-        operands: dict[str, Any] = {names[state]: array for state, array in states.items()}
-        return partial(native, param, grad, **operands, lr=lr, **({"step": step} if counts else {}), **attributes)
-
-    return update

@@ -16,7 +16,8 @@ from gradring.errors import GradringError, NonFinite
 from gradring.optim import Optimizer
 from gradring.session.base import REPORT_SECONDS
 from gradring.session.measured import EpochSums
-from gradring.session.user import UserSession, number_of
+from gradring.session.user import UserSession
+from gradring.session.user_arrays import number_of
 from gradring.session.user_parts import StepResult
 from gradring.session.user_queue import Entry, Queue
 from gradring.session.user_table import Table
