@@ -22,7 +22,7 @@ from gradring.callbacks.trace import Trace
 from gradring.gate import Gate
 from gradring.loader import Loader
 from gradring.session.data import length_of
-from gradring.session.peers import Purpose
+from gradring.session.purposes import Purpose
 from gradring.session.whole_epochs import SECONDS, WholeEpochs
 from gradring.timings import Timings
 from gradring.training_state import TrainingState

@@ -8,7 +8,8 @@ from typing import Any
 
 from gradring.callbacks import Checkpoint
 from gradring.callbacks.base import Callback
-from gradring.session.peers import Peers, Purpose
+from gradring.session.peers import Peers
+from gradring.session.purposes import Purpose
 
 __all__ = ["checkpoint_of"]
 

@@ -29,7 +29,7 @@ from gradring.options import Options, checked_lengths, parts_of, replicas_of, st
 from gradring.prediction import joined_rows, numbered, prediction_inputs
 from gradring.resume import checkpoint_of
 from gradring.session.model_session import model_session
-from gradring.session.peers import Purpose
+from gradring.session.purposes import Purpose
 from gradring.session.user import UserFunction
 from gradring.session.user_sessions import user_session
 from gradring.trainer_base import TrainerBase, refuse_with_step

@@ -19,7 +19,7 @@ from gradring.optim import Optimizer
 from gradring.optim.base import require_optimizer
 from gradring.session import Session
 from gradring.session.base import BaseSession
-from gradring.session.peers import Purpose
+from gradring.session.purposes import Purpose
 from gradring.session.replicable import facts_of_optimizer
 from gradring.timings import Timings
 from gradring.training_state import TrainingState

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring import checkpoint
-from gradring.arguments import frames_inside, whole
+from gradring.arguments import frames_inside
 from gradring.arrays import as_ndarray
 from gradring.callbacks.base import Callback
 from gradring.callbacks.states import joined, named_states, split
@@ -23,13 +22,13 @@ from gradring.errors import CheckpointCorrupt, CheckpointMismatch, GradringError
 from gradring.files import as_path
 from gradring.grouping import described, grouped_otherwise, schedules_in, sound_schedules
 from gradring.history import History
-from gradring.losses.base import numbers
 from gradring.model_file import as_notes, description
 from gradring.nn.params import write
 from gradring.optim import Optimizer
 from gradring.session.base import BaseSession
 from gradring.session.measured import Measured
-from gradring.session.peers import Purpose
+from gradring.session.purposes import Purpose
+from gradring.state_values import apart, class_weights_of, count_of, weight_of
 
 __all__ = ["TrainingState"]
 
@@ -154,14 +153,14 @@ class TrainingState:
             problem = self._misfit(tensors) or self.session.rates.misfit(schedules)
             if problem:
                 raise ValueError(problem)
-            counts, weight = self._counts_in(state), _weight(state.get("pending_weight", 0.0))
+            counts, weight = self._counts_in(state), weight_of(state.get("pending_weight", 0.0))
             gradients = state.get("gradients", {})
             problem = self._odd_group(counts["pending"], gradients, state.get("pending_form"))
             if problem:
                 raise ValueError(problem)
             measured = Measured.read(state.get("sums"), state.get("measured", {}))
-            classes = _class_weights(state.get("class_weights", ()))
-            shards, algorithms = _count("shards", state.get("shards", 0)), self._algorithms_in(state)
+            classes = class_weights_of(state.get("class_weights", ()))
+            shards, algorithms = count_of("shards", state.get("shards", 0)), self._algorithms_in(state)
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"[Trainer.load_state_dict] {reason(error)}") from None
         try:
@@ -224,8 +223,8 @@ class TrainingState:
         name = as_path("Trainer.load", path)
         tensors, metadata = checkpoint.read(name)
         states, tensors = joined(metadata.get("callbacks"), tensors, f"[Trainer.load] {name}")
-        measuring, tensors = _apart(tensors, _EPOCH)
-        gradients, tensors = _apart(tensors, _WAITING)
+        measuring, tensors = apart(tensors, _EPOCH)
+        gradients, tensors = apart(tensors, _WAITING)
         if weights_only or not strict:
             return self._take_weights(name, tensors, strict)
         where = f"[Trainer.load] {name}"
@@ -244,10 +243,10 @@ class TrainingState:
         try:
             if metadata["version"] != _VERSION:
                 raise ValueError(f"its version is {metadata['version']!r}, this gradring reads {_VERSION!r}")
-            counts, weight = self._counts_in(metadata), _weight(metadata.get("pending_weight", 0.0))
+            counts, weight = self._counts_in(metadata), weight_of(metadata.get("pending_weight", 0.0))
             measured = Measured.read(metadata.get("sums"), measuring)
-            classes = _class_weights(json.loads(metadata.get("class_weights", "[]")))
-            shards, algorithms = _count("shards", metadata.get("shards", 0)), self._algorithms_in(metadata)
+            classes = class_weights_of(json.loads(metadata.get("class_weights", "[]")))
+            shards, algorithms = count_of("shards", metadata.get("shards", 0)), self._algorithms_in(metadata)
             history = History.from_metrics(json.loads(metadata["history"]))
         except (KeyError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
             raise CheckpointCorrupt(f"[Trainer.load] {name}: the metadata do not fit: {reason(error)}") from error
@@ -393,32 +392,7 @@ class TrainingState:
         self.epoch, self.place, self.seed = counts["epoch"], (counts["batch"], measured), counts["seed"]
 
     def _counts_in(self, source: Mapping[str, Any]) -> dict[str, int]:
-        counts = {name: _count(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
+        counts = {name: count_of(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
         if counts.get("fresh", 0) > counts["step"]:
             raise ValueError(f"fresh is {counts['fresh']}, and only {counts['step']} updates were made")
         return counts
-
-
-def _count(name: str, text: Any) -> int:
-    if text is None:
-        raise ValueError(f"{name} is missing")
-    if isinstance(text, str) and not (text.isascii() and text.lstrip("-").isdecimal()):  # int() takes more than digits
-        raise ValueError(f"{name} is {text[:40]!r}: must be a whole number")
-    return whole("state", name, int(text) if isinstance(text, str) else text, 0, 2**63 - 1)
-
-
-def _weight(given: Any) -> float:
-    weight = float(given)
-    if not 0 <= weight < math.inf:  # NaN fails
-        raise ValueError(f"pending_weight is {weight}: must be finite and at least 0")
-    return weight
-
-
-def _class_weights(given: Any) -> tuple[float, ...]:
-    return numbers("Trainer.load", "class_weights", given) if given else ()
-
-
-def _apart(tensors: Mapping[str, NDArray[Any]], prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """The tensors whose names begin so, without the prefix, and the others."""
-    found = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-    return found, {name: array for name, array in tensors.items() if not name.startswith(prefix)}

@@ -20,6 +20,7 @@ MUST_NOT_IMPORT = {
     "nn": {"datasets", "checkpoint", "graph", "loader", "optim", "session", *FACE},
     "datasets": {"nn", "graph", "optim", "ops", "checkpoint", *FACE},
     "loader": {"nn", "graph", "optim", "checkpoint", *FACE},
+    "state_values": {"nn", "graph", "optim", "session", *FACE},
     "checkpoint": {"nn", "graph", "optim", "datasets", *FACE},
     "history": {"nn", "graph", "optim", "trainer", "callbacks", "cli", "bench"},
     "callbacks": {"cli", "bench"},

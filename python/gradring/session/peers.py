@@ -6,7 +6,6 @@ import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 from gradring import _core
 from gradring.errors import CollectiveMismatch, GradringError, NonFinite, PeerStopped
 from gradring.loader import Loader
+from gradring.session.purposes import FAILED, FAULTS, INTERRUPTED, NAMES, STOPS, Purpose
 
-__all__ = ["SUMS", "Peers", "Purpose"]
+__all__ = ["SUMS", "Peers"]
 
 SUMS = ("loss_sum", "loss_weight", "correct", "samples")
 """The sums of an evaluation."""
@@ -25,52 +25,9 @@ SUMS = ("loss_sum", "loss_weight", "correct", "samples")
 T = TypeVar("T")
 
 
-class Purpose(IntEnum):
-    """What a meeting is for. The first two are those of native steps."""
-
-    STEP = 0
-    UPDATE = 1
-    EVALUATE = 2
-    SAVE = 3
-    LOAD = 4
-    RESET = 5
-    EPOCH = 6
-    FIT = 7
-    OPTIMIZER = 8
-    MAKE = 9
-    ROWS = 10
-    RESUME = 11
-    BATCH = 12
-
-
-_NAMES: dict[int, str] = {
-    Purpose.STEP: "takes a training step",
-    Purpose.UPDATE: "ends an update",
-    Purpose.EVALUATE: "evaluates",
-    Purpose.SAVE: "saves",
-    Purpose.LOAD: "loads",
-    Purpose.RESET: "calls reset",
-    Purpose.EPOCH: "ends an epoch",
-    Purpose.FIT: "begins fit",
-    Purpose.OPTIMIZER: "assigns an optimizer",
-    Purpose.MAKE: "makes a trainer",
-    Purpose.ROWS: "joins its rows with those of other ranks",
-    Purpose.RESUME: "looks for the newest checkpoint",
-    Purpose.BATCH: "begins a step with shards",
-}
-_FAULTS = {
-    1: "a loss that is NaN or infinite",
-    2: "a label that is out of range",
-    3: "an exception in a function of the model or the loss",
-    4: "a gradient that is NaN or infinite",
-    5: "an id that is out of range",
-    6: "a batch whose weights are all zero",
-}
 _NONFINITE, _CALLBACK = (1, 4), 3
-FAILED, INTERRUPTED = 1, 2  # why a rank stops
 _MOST_ROWS = (1 << 47) - 1  # that a meeting carries
 _PIECE = struct.Struct("<q6s6s6s")  # of a text, in one meeting: a whole number, and three of 48 bits
-_STOPS = {FAILED: "an exception there", INTERRUPTED: "an interrupt there"}
 
 
 class Peers:
@@ -233,7 +190,7 @@ class Peers:
     def _fault_of(self, rank: int) -> Exception:
         kind = self.native.reason_of(rank)
         text = (
-            f"[Trainer] rank {rank} found {_FAULTS.get(kind, 'a fault')} in its batch, so no rank has changed anything"
+            f"[Trainer] rank {rank} found {FAULTS.get(kind, 'a fault')} in its batch, so no rank has changed anything"
         )
         if kind in _NONFINITE:
             return NonFinite(text)
@@ -247,19 +204,19 @@ class Peers:
         rank = self.native.culprit
         if outcome == "stopped":
             reason = self.native.reason_of(rank)
-            why = _STOPS.get(reason, "an error there")
+            why = STOPS.get(reason, "an error there")
             error = PeerStopped(
                 f"[Trainer] rank {rank} has stopped, after {why}; all ranks stop after the same update", rank=rank
             )
             error.interrupted = reason == INTERRUPTED
             raise error
         if outcome == "different":
-            own, other = (_NAMES.get(self.native.purpose_of(one), "meets") for one in (self.rank, rank))
+            own, other = (NAMES.get(self.native.purpose_of(one), "meets") for one in (self.rank, rank))
             if rank == self.rank:
                 rank = next(
                     r for r in range(self.size) if self.native.purpose_of(r) != self.native.purpose_of(self.rank)
                 )
-                other = _NAMES.get(self.native.purpose_of(rank), "meets")
+                other = NAMES.get(self.native.purpose_of(rank), "meets")
             raise CollectiveMismatch(
                 f"[Trainer] rank {self.rank} {own} while rank {rank} {other}: all ranks must call the same methods in the same "
                 "order"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gradring.loader import Loader
 from gradring.session.data import batches_of, require_batches
-from gradring.session.peers import Purpose
+from gradring.session.purposes import Purpose
 from gradring.session.user import StepResult, UserSession
 from gradring.session.user_parts import cut, rows_of_batch, tree
 from gradring.session.user_ranks import UserSessionOfRanks

@@ -24,7 +24,8 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.base import REPORT_SECONDS, Progress
 from gradring.session.data import batches_of, require_batches
-from gradring.session.peers import Peers, Purpose
+from gradring.session.peers import Peers
+from gradring.session.purposes import Purpose
 from gradring.session.replicable import facts_of_training
 from gradring.session.user import StepResult, UserFunction, UserSession
 from gradring.session.user_rank_planes import SmallPlanes
