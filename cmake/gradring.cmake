@@ -50,6 +50,22 @@ function(gradring_fold target)
   endif()
 endfunction()
 
+# gradring_order_functions(target objects...): for a wheel, lays out functions that resemble each other side by side, so that the wheel
+# compresses them better.
+function(gradring_order_functions target)
+  if(NOT ("${SKBUILD_STATE}" STREQUAL "wheel" AND GRADRING_LINKER_FOLDS AND CMAKE_BUILD_TYPE STREQUAL "Release"))
+    return()
+  endif()
+  find_package(Python REQUIRED COMPONENTS Interpreter)
+  set(script ${CMAKE_SOURCE_DIR}/scripts/backend/order_functions.py)
+  set(order ${CMAKE_CURRENT_BINARY_DIR}/${target}.order)
+  add_custom_command(OUTPUT ${order} COMMAND ${Python_EXECUTABLE} ${script} ${order} ${ARGN} DEPENDS ${script} ${ARGN}
+                     COMMAND_EXPAND_LISTS VERBATIM)
+  target_sources(${target} PRIVATE ${order})
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${order})
+  target_link_options(${target} PRIVATE LINKER:--sort-section=none LINKER:--section-ordering-file=${order})
+endfunction()
+
 # gradring_part(name sources...): an object library that goes into libgradring.so. Loops over data are in the sources of
 # gradring_isa_sources; for everything else -O3 makes larger code that is no faster.
 function(gradring_part name)
