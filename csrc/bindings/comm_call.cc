@@ -93,6 +93,8 @@ Call call_of(Group& group, Collective kind, PyObject* x, PyObject* out, PyObject
                                 "] weight goes with op='mean' alone: the sum of x is divided by the sum of weight");
         }
         call.weight = PyFloat_AsDouble(number);
+        if (call.weight == -1 && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError))
+          throw py::value_error("[" + std::string(name) + "] weight is too large for float64: must be a finite number");
         if (call.weight == -1 && PyErr_Occurred())
           throw py::type_error(is_given(name, "weight", number) + ": must be a number, or None");
         a.weighted = true;

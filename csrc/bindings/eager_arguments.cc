@@ -91,7 +91,9 @@ void parse_arguments(const EagerBinding& b, PyObject* const* given, Py_ssize_t c
 double number_argument(const char* op, const char* name, PyObject* value) {
   const double number = PyFloat_AsDouble(value);
   if (number == -1.0 && PyErr_Occurred()) {
+    const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError);  // an int
     PyErr_Clear();
+    if (too_large) throw py::value_error(tag(op, name) + " is too large for float64: must be a finite number");
     wrong_kind(op, name, value, "a number");
   }
   return number;

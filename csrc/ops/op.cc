@@ -1,18 +1,25 @@
 #include "ops/op.h"
 
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
 #include "runtime/status.h"
 
 namespace gradring {
 
 namespace {
 
-// A number as text: 3, or for a real number 3.0 or 0.25.
+// A number as text: 3, or for a real number 3.0, 0.25, 1e-09 or inf, with as few digits as give the same number again.
 std::string number_text(double value, bool real) {
   if (!real) return std::to_string(static_cast<int64_t>(value));
-  std::string text = std::to_string(value);
-  if (text.find('.') == std::string::npos) return text;  // NaN or an infinity
-  while (text.back() == '0' && text[text.size() - 2] != '.') text.pop_back();
-  return text;
+  char digits[32];
+  int count = 6;
+  do {
+    std::snprintf(digits, sizeof digits, "%.*g", count, value);
+  } while (std::strtod(digits, nullptr) != value && ++count <= 17);
+  const std::string text = digits;
+  return text.find_first_of(".ein") == std::string::npos ? text + ".0" : text;
 }
 
 std::string range_text(const Attribute& attribute) {
@@ -22,10 +29,10 @@ std::string range_text(const Attribute& attribute) {
     return number_text(value, value != static_cast<double>(static_cast<int64_t>(value)));
   };
   const std::string least = from ? limit(attribute.least) : "", most = to ? limit(attribute.most) : "";
-  if (from && to && attribute.below_most) return "must be at least " + least + " and less than " + most;
-  if (from && to) return "must be between " + least + " and " + most;
-  if (from) return "must be at least " + least;
-  return attribute.below_most ? "must be less than " + most : "must be at most " + most;
+  if (from && to && attribute.below_most) return "at least " + least + " and less than " + most;
+  if (from && to) return "between " + least + " and " + most;
+  if (from) return "at least " + least;
+  return attribute.below_most ? "less than " + most : "at most " + most;
 }
 
 // Separate functions make the errors, so that the checks themselves are only a few instructions.
@@ -100,7 +107,7 @@ inline bool same_shape(const Tensor& a, const Tensor& b) noexcept {
                      ": there are " + std::to_string(attribute.choices.size()));
   }
   refuse(call, attribute.name + std::string(" is ") + number_text(number, attribute.type == AttributeType::kReal) +
-                   ": " + range_text(attribute));
+                   (std::isfinite(number) ? ": must be " : ": must be finite and ") + range_text(attribute));
 }
 
 inline void check_attribute(const OpCall& call, const Attribute& attribute, size_t i) {
@@ -119,8 +126,10 @@ inline void check_attribute(const OpCall& call, const Attribute& attribute, size
   }
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const double number = attribute.type == AttributeType::kReal ? value.real : static_cast<double>(value.integer);
-  if (number >= attribute.least && (attribute.below_most ? number < attribute.most : number <= attribute.most)) return;
-  if (attribute.least == -kInfinity && attribute.most == kInfinity) return;  // an attribute without a range may be NaN
+  if (attribute.least == -kInfinity && attribute.most == kInfinity) return;  // only these may be infinite or NaN
+  if (number >= attribute.least && (attribute.below_most ? number < attribute.most : number <= attribute.most) &&
+      std::isfinite(number))
+    return;
   refuse_attribute(call, i, number);
 }
 

@@ -109,6 +109,40 @@ def test_an_id_of_unsigned_integers_is_shown_as_it_is():
             call()
 
 
+@pytest.mark.parametrize("number", [2**64 - 1, 2**63])
+def test_unsigned_integers_of_a_function_are_shown_as_they_are(number):
+    """The loader cannot call the function again to see what it gave."""
+    numbers = np.arange(8, dtype=np.uint64) % np.uint64(3)
+    numbers[5] = number
+    fine = np.arange(8) % 3
+
+    def fitted(ids, labels):
+        model = gr.nn.Sequential(gr.nn.Embedding(5, 2), gr.nn.Linear(2, 3))
+        source = gr.sources.Callable(lambda i: (ids[i], labels[i]), 8)
+        with gr.Loader(source, batch_size=4) as loader:
+            gr.Trainer(model).fit(loader, verbose=False)
+
+    with pytest.raises(ValueError, match=rf"sample 5\): the id is {number}: must be"):
+        fitted(numbers, fine)
+    with pytest.raises(ValueError, match=r"sample 5\): label is out of range: must be"):
+        fitted(fine, numbers)
+    with pytest.raises(ValueError, match=r"sample 5\): the id is -1: must be"):  # beside labels of uint64
+        fitted(np.where(fine == 2, -1, fine)[[0, 1, 0, 1, 0, 2, 1, 0]], numbers % np.uint64(3))
+
+
+@pytest.mark.parametrize(
+    "dtype, number",
+    [(np.uint64, 2**64 - 1), (np.uint64, 2**63), (np.uint64, 3), (np.int64, -1), (np.uint32, 2**32 - 1)],
+)
+def test_a_label_that_one_hot_refuses_is_shown_as_it_is(dtype, number):
+    labels = np.array([0, 2, number, 1], dtype)
+    with (
+        gr.Loader(labels, batch_size=4, transforms=gr.transforms.OneHot(3)) as loader,
+        pytest.raises(ValueError, match=rf"sample 2 .*OneHot: label {number} is not in \[0, 3\)"),
+    ):
+        next(iter(loader))
+
+
 # check_grad
 
 

@@ -195,7 +195,7 @@ UNSOUND: dict[str, tuple[Callable[[Builder, str], Any], str]] = {
     "attributes that are no dict": (lambda t, x: softmax(t, x, attributes=["axis"]), "softmax: .*attributes as a dict"),
     "an attribute that is NaN": (
         lambda t, x: t.node("layer_norm", {"x": x}, (2, 3), {"eps": float("nan")}),
-        "layer_norm.*eps is nan: must be at least 0",
+        "layer_norm.*eps is nan: must be finite and at least 0",
     ),
     "a parameter that the layer does not have": (lambda t, x: t.parameter("w", (3,)), "reads parameter '1.w'"),
     "a parameter of fewer elements": (lambda t, x: t.parameter("own", (3,)), r"parameter '1.own' is \(3, 4\): .* got \(3,\)"),

@@ -272,3 +272,20 @@ def test_a_derivative_names_operands_that_exist() -> None:
         assert set(derivative.reads.values()) - {DY, "draw"} <= set(inside)
         assert set(derivative.gives) <= set(inside)
         assert all(other[role]["access"] == "write" for role in derivative.gives.values())
+
+
+@every_op
+def test_a_number_that_is_not_finite_is_refused(op: str) -> None:
+    """An attribute without a range, such as a factor of the gradient, takes infinities and NaN as NumPy does."""
+    results = tuple(name for name, operand in operands(op).items() if operand["access"] != "read")
+    sample = samples(op, 5)[0]
+    for name in (attribute["name"] for attribute in SCHEMAS[op]["attributes"] if attribute["type"] == "real"):
+        with pytest.raises(ValueError, match=rf"\[{op}\] {name} is too large for float64: must be a finite number"):
+            call(op, {**sample, name: 10**400}, results)
+        if name in ("grad_scale", "scale"):
+            continue
+        for value in (float("nan"), float("inf"), np.float64(-np.inf), np.float32(np.inf)):
+            with pytest.raises(ValueError, match=rf"\[{op}\] {name} is -?(nan|inf): must be finite and "):
+                call(op, {**sample, name: value}, results)
+        with pytest.raises(ValueError, match=rf"\[{op}\] {name} is -1e-09: must be (at least|between) "):
+            call(op, {**sample, name: -1e-9}, results)

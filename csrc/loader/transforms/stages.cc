@@ -8,6 +8,7 @@ namespace gradring {
 
 OneHotStage::OneHotStage(const FieldSpec& spec, int64_t classes, Dtype dtype)
     : to_int64_(find_any_cast(Dtype::kInt64, spec.dtype)),
+      signed_(spec.dtype != Dtype::kUint64),
       label_bytes_(size_of(spec.dtype)),
       labels_(spec.elements()),
       classes_(classes),
@@ -22,10 +23,12 @@ Status OneHotStage::run(const std::byte* from, std::byte* to, const RowKey&, std
   for (int64_t i = 0; i < labels_; ++i, from += label_bytes_, to += row) {
     int64_t label;
     to_int64_(&label, from, 1);
-    // A uint64 beyond int64 wraps to a negative number, and is refused with it.
+    // A uint64 beyond int64 has become a negative number here, and is refused with those.
     if (label < 0 || label >= classes_) {
-      return {Code::kOutOfRange, "[loader] OneHot: label %lld is not in [0, %lld)", static_cast<long long>(label),
-              static_cast<long long>(classes_)};
+      return {Code::kOutOfRange,
+              signed_ ? "[loader] OneHot: label %lld is not in [0, %lld)"
+                      : "[loader] OneHot: label %llu is not in [0, %lld)",
+              static_cast<long long>(label), static_cast<long long>(classes_)};
     }
     std::memcpy(to + static_cast<size_t>(label) * element_bytes_, one_, element_bytes_);
   }

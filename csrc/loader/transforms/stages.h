@@ -18,6 +18,7 @@ class OneHotStage final : public Stage {
 
  private:
   Cast to_int64_;
+  bool signed_;
   size_t label_bytes_;
   int64_t labels_;
   int64_t classes_;

@@ -25,6 +25,7 @@ class Rows:
     numbers: Array
     called: Callable[[int], object]
     fields: tuple[Array, ...]
+    unsigned: bool = False  # an id at fault comes from a field of uint64, which cannot be read again
 
     def bad_number(self, names: Sequence[str], dtype: str = "float64") -> str:
         """A text that says where the first NaN or infinity of these samples is, or the first number that becomes infinite in
@@ -47,7 +48,9 @@ class Rows:
         row, sample = result["row"], result["sample"]
         if sample < 0 and 0 <= row < len(self.numbers):
             sample = int(self.numbers[row])
-        result = {**result, "value": as_given(result.get("value", 0), row, self.fields)}
+        value = result.get("value", 0)
+        value = value % (1 << 64) if self.unsigned else as_given(value, row, self.fields)
+        result = {**result, "value": value}
         return {**result, "sample": self.called(sample) if sample >= 0 else sample}
 
     def target(self, result: Mapping[str, Any]) -> Any:
@@ -68,8 +71,10 @@ def rows_of(bound: Bound, result: Mapping[str, Any], order: Mapping[str, Any]) -
     first, count, samples = result["position"], result["rows"], len(bound)
     if bound.feed is not None:
         numbers, arrays = bound.feed.read_again(first, count)
-        fields = tuple(arrays[slot] for slot in bound.slots) if arrays is not None else ()
-        return Rows(numbers, bound.feed.called, fields)
+        if arrays is not None:
+            return Rows(numbers, bound.feed.called, tuple(arrays[slot] for slot in bound.slots))
+        whole = {field.dtype for field in bound.fields[:-1] if field.dtype.kind in "iu"}
+        return Rows(numbers, bound.feed.called, (), unsigned=whole == {np.dtype(np.uint64)})
     places = (first + np.arange(count) * order.get("world_size", 1)) % samples
     if order.get("shuffle"):
         permutation = _core.Permutation(samples, order.get("seed", 0), order.get("epoch", 0))
