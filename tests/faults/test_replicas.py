@@ -8,7 +8,7 @@ import pytest
 import gradring as gr
 from patience import promised
 
-from . import training
+from . import stopping, training
 from .test_failpoints import library  # noqa: F401
 from .test_failpoints import pytestmark as needs_failpoints
 from .test_faults import DEADLINE, survivors_error
@@ -71,7 +71,7 @@ def test_kill_9_in_each_phase_of_a_step(place, library, monkeypatch):  # noqa: F
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_a_stop_in_a_phase_of_a_step_that_ends_in_time_changes_nothing(place, library, monkeypatch):  # noqa: F811
     fails_at(place, signal.SIGSTOP, library.parent, monkeypatch)
-    found = gr.comm.spawn(training.stopped_at_a_failpoint, 2, 0.5, 60.0, None, 2, pin=False)
+    found = gr.comm.spawn(stopping.stopped_at_a_failpoint, 2, 0.5, 60.0, None, 2, pin=False)
     assert found == [training.four_alone(6)] * 2
 
 
@@ -79,7 +79,7 @@ def test_a_stop_in_a_phase_of_a_step_that_ends_in_time_changes_nothing(place, li
 @pytest.mark.parametrize("place", [("before meeting", 3), ("before settle", 3), ("within update", 2)], ids=str)
 def test_a_stop_that_ends_too_late_touches_nothing(place, library, monkeypatch, tmp_path):  # noqa: F811
     fails_at(place, signal.SIGSTOP, library.parent, monkeypatch)
-    found = survivors_error(training.stopped_at_a_failpoint, 0.0, 3.0, str(tmp_path), 2)
+    found = survivors_error(stopping.stopped_at_a_failpoint, 0.0, 3.0, str(tmp_path), 2)
     assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"], found
     assert found["back"] and found["unchanged"], found
 

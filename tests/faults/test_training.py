@@ -13,7 +13,7 @@ import gradring as gr
 from launch.scripts import run
 from patience import promised
 
-from . import training
+from . import custom, stopping, training
 from .test_failpoints import library  # noqa: F401
 from .test_failpoints import pytestmark as needs_failpoints
 from .test_faults import DEADLINE, survivors_error, survivors_errors
@@ -30,8 +30,8 @@ def test_processes_with_shards_have_the_bits_of_replicas():
 
 @pytest.mark.parametrize("ranks, replicas", [(2, 2), (4, 1)])
 def test_processes_with_shards_and_a_step_of_the_users_own(ranks, replicas):
-    one = training.custom_sharded(0)
-    assert one[0] == 50 and gr.comm.spawn(training.custom_sharded, ranks, ranks, replicas, pin=False) == [one] * ranks
+    one = custom.custom_sharded(0)
+    assert one[0] == 50 and gr.comm.spawn(custom.custom_sharded, ranks, ranks, replicas, pin=False) == [one] * ranks
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -51,11 +51,11 @@ def test_kill_9_at_some_moment(seconds):
 
 
 def test_a_rank_that_is_stopped_for_a_while_changes_nothing():
-    assert gr.comm.spawn(training.stopped_for_a_while, 2, pin=False) == [training.alone(4)] * 2
+    assert gr.comm.spawn(stopping.stopped_for_a_while, 2, pin=False) == [training.alone(4)] * 2
 
 
 def test_a_rank_that_comes_back_too_late_touches_nothing():
-    found = survivors_error(training.stopped, 5.0, 2.0)
+    found = survivors_error(stopping.stopped, 5.0, 2.0)
     assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"]
     assert found["unchanged"] and found["steps"] == 1 and found["digest"] == training.alone(1)
 
@@ -72,7 +72,7 @@ def test_a_restart_ends_with_the_bits_of_an_undisturbed_run(tmp_path):
 @pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)], ids=str)
 def test_a_signal_to_any_rank_ends_all_after_one_update_which_is_saved(ranks, tmp_path):
     path = str(tmp_path / "signal.safetensors")
-    first, second = gr.comm.spawn(training.signalled, 2, path, ranks, pin=False)
+    first, second = gr.comm.spawn(stopping.signalled, 2, path, ranks, pin=False)
     assert {first[0], second[0]} <= {"Ended", "PeerStopped"} and "Ended" in (first[0], second[0])
     assert first[1:] == second[1:] and first[1] == first[2] > 0
 
@@ -136,27 +136,27 @@ def test_kill_9_while_ranks_begin_to_share_leaves_the_parameters_private(library
 @pytest.mark.parametrize("place", PLACES)
 def test_a_stop_in_a_phase_of_a_step_that_ends_in_time_changes_nothing(place, library, monkeypatch):  # noqa: F811
     fails_at(place, signal.SIGSTOP, library.parent, monkeypatch)
-    assert gr.comm.spawn(training.stopped_at_a_failpoint, 2, 0.5, 60.0, pin=False) == [training.alone(6)] * 2
+    assert gr.comm.spawn(stopping.stopped_at_a_failpoint, 2, 0.5, 60.0, pin=False) == [training.alone(6)] * 2
 
 
 @needs_failpoints
 @pytest.mark.parametrize("place", PLACES)
 def test_a_stop_in_a_phase_of_a_step_that_ends_too_late_touches_nothing(place, library, monkeypatch, tmp_path):  # noqa: F811
     fails_at(place, signal.SIGSTOP, library.parent, monkeypatch)
-    found = survivors_error(training.stopped_at_a_failpoint, 0.0, 3.0, str(tmp_path))
+    found = survivors_error(stopping.stopped_at_a_failpoint, 0.0, 3.0, str(tmp_path))
     assert found["error"] == "PeerStalled" and "its process is stopped" in found["text"], found
     assert found["back"] and found["unchanged"], found
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["before its update", "within its update"])
 def test_kill_9_in_a_custom_update_leaves_the_survivor_a_whole_one(whole):
-    found = survivors_error(training.killed_in_a_custom_update, whole)
+    found = survivors_error(custom.killed_in_a_custom_update, whole)
     assert "steps" in found, found
     steps = found["steps"]
     assert found["error"] == "PeerDied" and steps == 3 and found["again"] == "refused" and found["loaded"]
     with ThreadPoolExecutor(2) as pool:
         comms = gr.comm.thread_group(2, timeout=60)
-        assert list(pool.map(training.custom_steps, comms, [steps] * 2)) == [found["digest"]] * 2
+        assert list(pool.map(custom.custom_steps, comms, [steps] * 2)) == [found["digest"]] * 2
 
 
 @pytest.mark.parametrize("restart", [0, 1])
