@@ -111,8 +111,8 @@ function(gradring_cuda_sources target)
   endif()
 endfunction()
 
-# gradring_cuda_test_entries(name files...): makes each file of tests that the program has an entry of its own for ctest. So the
-# tests run beside each other, and each file has the whole limit of time: ThreadSanitizer needs minutes for some of them.
+# gradring_cuda_test_entries(name files...): gives each file of the program's tests an entry of its own in ctest. So the
+# files run beside each other, and the limit of time holds for each of them: ThreadSanitizer needs minutes for some.
 function(gradring_cuda_test_entries name)
   foreach(source IN LISTS ARGN)
     get_filename_component(file ${source} NAME)

@@ -88,7 +88,7 @@ endfunction()
 # gradring_kernel_flags(regex condition flags sources...): flags of a release for those sources whose names match.
 function(gradring_kernel_flags regex condition flags)
   list(FILTER ARGN INCLUDE REGEX "${regex}")
-  # GCC takes the level of optimization from a precompiled header, whatever the command line says.
+  # GCC takes the level of optimization from a precompiled header, and not from the command line.
   set_source_files_properties(${ARGN} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
     COMPILE_OPTIONS "$<$<AND:$<CONFIG:Release>,${condition}>:${flags}>")
 endfunction()

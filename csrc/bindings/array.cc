@@ -124,8 +124,8 @@ void Array::require_writeable(const char* op, const char* argument) const {
 }
 
 void Array::require_distinct(const char* op, const char* argument) const {
-  // In order of their strides, each axis must step over all that the axes before it reach. Views that slices and transpositions make
-  // do; what does not may reach one place twice.
+  // In order of their strides, each axis must step over all that the axes before it reach. Slices and
+  // transposed views of arrays do so. A view that does not may reach one place twice.
   if (elements() == 0 || py::detail::check_flags(object_, Api::NPY_ARRAY_C_CONTIGUOUS_)) return;
   std::array<int, 64> axes{};  // the most that NumPy allows
   int count = 0;

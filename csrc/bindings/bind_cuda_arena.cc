@@ -46,7 +46,7 @@ class DeviceFieldsFeed final : public PyFeed {
       fields.push_back({reinterpret_cast<const std::byte*>(address), row_bytes});
     return fields;
   }
-  // The host can read no row of them.
+  // The host cannot read any row of them.
   const std::vector<size_t>& bytes_of_rows() const override { return no_rows_; }
 
   DeviceFields source_;

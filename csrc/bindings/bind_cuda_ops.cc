@@ -18,7 +18,7 @@ constexpr int kMostDevices = 64;
 
 }  // namespace
 
-// The GIL guards them; they stay until the process ends, because arrays may live as long.
+// The GIL guards the facts. They stay until the process ends, because arrays on the device may live as long.
 const DeviceFacts& device_facts(int device, uintptr_t library) {
   static auto* const all = new std::array<DeviceFacts, kMostDevices>;
   if (device < 0 || device >= kMostDevices) throw Error(Code::kInvalidArgument, "[op] there is no such device");

@@ -81,7 +81,7 @@ struct World {
 // Runs each rank in a forked process, whose exit status `body` returns. Returns the children's wait statuses, by rank.
 inline std::vector<int> in_processes(int ranks, const std::function<int(Group&)>& body,
                                      std::chrono::nanoseconds timeout = seconds(20),
-                                     const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
+                                     const std::function<void(const std::vector<pid_t>&)>& while_they_run = {}) {
   World world(ranks);
   std::vector<pid_t> children;
   for (int rank = 0; rank < ranks; ++rank) {
@@ -109,7 +109,7 @@ inline std::vector<int> in_processes(int ranks, const std::function<int(Group&)>
     }
     children.push_back(child);
   }
-  if (meanwhile) meanwhile(children);
+  if (while_they_run) while_they_run(children);
   std::vector<int> statuses;
   for (const pid_t child : children) {
     int status = 0;

@@ -156,7 +156,7 @@ void Group::close(std::chrono::nanoseconds patience, Waiter* waiter) noexcept {
   }
   // Another thread may wait in an operation; or this one, if a signal handler closes the group. So do not wait for it.
   rounds_.give_up();
-  // After a failure that no operation of this rank has met, or for whose arrays there was too little memory.
+  // The group may have failed without an operation of this rank that has seen it, or a move of the arrays may have lacked memory.
   if (segments()->own.detached() || rounds_.control().failure().reason != Failure::Reason::kNone) segments()->detach();
   if (!closed_.exchange(true, std::memory_order_acq_rel)) rounds_.leave();
 }

@@ -41,7 +41,7 @@ struct DeviceFeed::Copy {
   BatchSource* source;
   Batch batch;
 
-  // Releases the batch, unless an earlier call has. It holds the lock meanwhile, so that end(), after which the source may be
+  // Releases the batch, unless an earlier call has. It holds the lock all the time, so that end(), after which the source may be
   // destroyed, cannot return in between.
   void give_back() noexcept {
     const std::lock_guard<std::mutex> lock(shared->mutex);

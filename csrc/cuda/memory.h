@@ -16,7 +16,7 @@ struct Lent {
 };
 using Lender = std::function<Lent(size_t bytes)>;
 
-// An array of bytes on the current device, 256-byte aligned. Freeing it waits for all work that the device has, also if another
+// An array of bytes on the current device, 256-byte aligned. Freeing it waits for all work that the device has, even if another
 // allocator has lent it, because that may give it to work that is ordered with nothing of ours.
 class DeviceMemory {
  public:

@@ -60,7 +60,7 @@ std::vector<int64_t> read_epoch(ArraySource& source, const Data& data, int lanes
 
 }  // namespace
 
-TEST_CASE("an epoch shows each sample once, converted, whatever the lanes") {
+TEST_CASE("an epoch shows each sample once, converted, for any number of lanes") {
   for (int64_t n : {1, 5, 32, 100, 257}) {
     const Data data(n, 13);
     for (bool shuffle : {false, true}) {

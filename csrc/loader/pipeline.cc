@@ -183,7 +183,7 @@ void Pipeline::start(const OrderOptions& order, bool skip, Deadline deadline) {
   run.skip = skip;
   start_threads();
   run.turn.publish((run.turn.value() + 1) % RunBlock::kQuit);
-  // If another thread closed the pipeline meanwhile, start has opened the rings again: close them.
+  // If another thread has closed the pipeline since, start has opened the rings again: close them.
   if (closed()) stop();
 }
 

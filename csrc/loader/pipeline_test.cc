@@ -355,7 +355,7 @@ TEST_CASE("starting over, stopping and destroying at any moment hangs nothing") 
   }
 }
 
-TEST_CASE("a file that shrinks fails its batch, whoever reads it") {
+TEST_CASE("a file that shrinks fails its batch, which a worker or the consumer reads") {
   char name[] = "pipeline_test_XXXXXX";
   const int fd = mkstemp(name);
   REQUIRE(fd >= 0);

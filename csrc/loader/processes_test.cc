@@ -189,7 +189,7 @@ TEST_CASE("processes killed at random moments leave the stream as it is") {
   CHECK(crew.successors > 0);
 }
 
-TEST_CASE("processes that rest and come back, and are killed meanwhile, leave the stream as it is") {
+TEST_CASE("processes that rest, are killed and come back leave the stream as it is") {
   OrderOptions order{.samples = 500, .batch_size = 9, .seed = 7, .shuffle = true};
   std::mt19937 random(std::random_device{}());
   Crew crew(std::make_shared<Triples>(11), 3, 9, 4);

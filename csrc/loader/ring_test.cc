@@ -157,7 +157,7 @@ TEST_CASE("many producers on few cores: nothing lost, doubled or overwritten") {
   stress(uint32_t{}, 4, 2, 20000);
 }
 
-TEST_CASE("a consumer that fills whatever is free meets workers on the same counter") {
+TEST_CASE("a consumer that fills any free slot meets workers on the same counter") {
   for (uint32_t cells : {1u, 2u, 5u}) {
     constexpr uint64_t kTotal = 20000;
     Numbers<uint8_t> numbers(cells);

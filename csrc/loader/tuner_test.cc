@@ -83,7 +83,7 @@ TEST_CASE("where workers fill ahead, the consumer is rarely left to itself") {
   CHECK(tuner.active() == 1);
 }
 
-TEST_CASE("where workers and consumer are more than the cores, one fewer is tried, whatever the waits") {
+TEST_CASE("where workers and consumer are more than the cores, one fewer is tried, however long the waits are") {
   // Two workers and a consumer share two cores: each waits for a core, and the consumer waits for the later worker.
   Tuner tuner({2, 1, 2, 4, 4, 2, false});
   for (int i = 0; i < 100; ++i) {

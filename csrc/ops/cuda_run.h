@@ -7,8 +7,8 @@
 namespace gradring {
 
 // Checks the call as check_call does, and that each operand lies in the memory of this device, aligned to its dtype; the tensors'
-// `data` and call.step are addresses in device memory. Returns the kernel. Throws Error, also if the op has no kernel for
-// the call, or if _cuda is not loaded.
+// `data` and call.step are addresses in device memory. Returns the kernel. Throws Error, for example if the op has no kernel
+// for the call, or if _cuda is not loaded.
 CudaRun prepare_cuda_call(const OpCall& call, int device);
 
 // How many bytes the call needs at queue.scratch.

@@ -18,7 +18,7 @@
 namespace gradring {
 
 // Parameters, gradients and optimizer state lie in flat arenas that outlive the program; temps lie in arenas of the
-// engine's, where buffers that are never alive together may overlap. Constants are part of the program, and nobody writes
+// engine's, where buffers that are never alive together may overlap. Constants are part of the program, and no op writes
 // them.
 enum class BufferKind : uint8_t { kInput, kOutput, kParam, kGrad, kState, kTemp, kConst };
 inline constexpr int kBufferKinds = 7;

@@ -154,7 +154,7 @@ TEST_CASE("a worker that cannot come is not waited for") {
   const pthread_t caller = pthread_self();
   int by_caller = 0;
   for (int run = 0; run < 20000 && by_caller == 0; ++run) {
-    if (run % 100 == 0) usleep(1000);  // the worker falls asleep meanwhile
+    if (run % 100 == 0) usleep(1000);  // the worker falls asleep in this time
     team.run_each(2, [&](const Lane& lane) {
       if (lane.index == 1 && pthread_equal(pthread_self(), caller)) ++by_caller;
     });

@@ -84,7 +84,7 @@ TEST_CASE("a row that is no thread's has its name, its spans and a number of its
   CHECK(count(written(), "cuda:0") == 0);
 }
 
-TEST_CASE("each thread has a lane, a full one counts what it drops, and writing may go on meanwhile") {
+TEST_CASE("each thread has a lane, a full one counts what it drops, and threads may record during a write") {
   constexpr int kThreads = 4;
   constexpr int kSpans = 5000;
   constexpr size_t kKept = 3000;

@@ -47,7 +47,7 @@ TEST_CASE("futex_wait ends on a changed word, a deadline and a wake") {
   waker.join();
 }
 
-TEST_CASE("a signal that nobody publishes ends at its deadline, however patient the waiter") {
+TEST_CASE("the wait for a signal that no thread publishes ends at its deadline, however patient the waiter") {
   Signal signal;
   signal.publish(3);
   for (Patience patience : {Patience{}, kSleepAtOnce, Patience{10, 1000000000}}) {

@@ -19,7 +19,7 @@ class Listener(Protocol):
     def publish_activity(self, name: str, patience: float, passing: bool) -> None: ...
 
 
-# A new tuple for each listener, so that a thread may go through the old one meanwhile.
+# A new tuple for each listener, so that another thread may still go through the old one.
 _listeners: tuple[ref[Listener], ...] = ()
 _listening = RLock()
 _under_way: list[str] = []  # nested activities, the innermost last

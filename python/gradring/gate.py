@@ -5,7 +5,7 @@ A writer that runs for long pauses between two of its chunks, and first lets in 
 
 A signal's handler may raise at any moment, also while a thread enters or leaves. So a claim represents each thread inside.
 The claim is the context manager itself, and only the frame of the ``with`` statement holds it: when the frame ends, for
-whatever reason, the claim ends too.
+any reason, the claim ends too.
 
 A reader takes no lock where no writer is near: it announces its claim, and is inside if it then sees no writer. A writer
 announces itself first too, and then looks for readers, so one of the two sees the other (Dekker's idea; a set's methods are
@@ -97,7 +97,7 @@ class _Pause:
         try:
             while not gate._write(writer):
                 time.sleep(_POLL)
-        finally:  # do this also if a signal ends the wait
+        finally:  # do this even if a signal ends the wait
             if gate._returning is mine:
                 gate._returning = None
 

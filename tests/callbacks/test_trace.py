@@ -100,7 +100,7 @@ def test_it_changes_no_bit_and_ends(tmp_path):
         assert one.step(X[:50], Y[:50]) == other.step(X[:50], Y[:50])
     gr._core.trace_start()
     other.step(X[:50], Y[:50])
-    other.step(X[:60], Y[:60])  # a program that is made meanwhile
+    other.step(X[:60], Y[:60])  # a program that is made during the trace
     gr._core.trace_stop()
     gr._core.trace_write(str(tmp_path / "later.json"))
     later = recorded(tmp_path / "later.json")[0]

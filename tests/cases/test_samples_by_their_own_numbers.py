@@ -1,4 +1,4 @@
-"""An error names a sample by the number that it has in the user's own data, whatever loader it came through."""
+"""An error names a sample by the number that it has in the user's own data, through any loader."""
 
 import numpy as np
 import pytest

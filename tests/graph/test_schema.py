@@ -170,7 +170,7 @@ UNSOUND: dict[str, tuple[Callable[[Builder, str], Any], str]] = {
         "mse.*phase: expected one of .'loss',., got forward",
     ),
     "an op that is no name": (lambda t, x: t.node(3, {"x": x}, (2, 3)), "expected the name of an op, got int 3"),
-    "a value that nobody made": (lambda t, x: softmax(t, "nobody"), "softmax: operand x: .* made before, got 'nobody'"),
+    "a value that no node made": (lambda t, x: softmax(t, "nobody"), "softmax: operand x: .* made before, got 'nobody'"),
     "a value that is made later": (lambda t, x: softmax(t, "1.out.1"), "softmax: operand x: .* made before"),
     "an operand that is no name": (lambda t, x: softmax(t, 3), "softmax: operand x: expected the name .*, got int 3"),
     "an operand that is an array": (lambda t, x: softmax(t, np.ones(3)), "softmax: operand x: .* got ndarray"),
@@ -229,7 +229,7 @@ UNSOUND: dict[str, tuple[Callable[[Builder, str], Any], str]] = {
     "a check by an op that makes something": (lambda t, x: t.check("softmax", {"x": x}) or x, "softmax.*effects"),
     "no output": (lambda t, x: None, "what trace returns: .* got NoneType"),
     "an output that is an array": (lambda t, x: np.ones(3), "what trace returns: .* got ndarray"),
-    "an output that nobody made": (lambda t, x: "nobody", "what trace returns: .* got 'nobody'"),
+    "an output that no node made": (lambda t, x: "nobody", "what trace returns: .* got 'nobody'"),
 }
 X, Y = np.ones((2, 4), np.float32), np.zeros(2, np.int64)
 # One way to each of the native loops; all of them plan by the same passes.

@@ -1,5 +1,5 @@
-"""Nobody knows an op, a loss or an optimizer by its name: passes and sessions ask an op's declaration what it accepts and does,
-and everyone asks the object that describes a loss or an optimizer."""
+"""No code knows an op, a loss or an optimizer by its name. Passes and sessions ask an op's declaration what it accepts and
+does, and all code asks the object that describes a loss or an optimizer."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""Weights of samples and classes: sums over sums, whatever the batches are; and errors that name what cannot be."""
+"""Weights of samples and classes: sums over sums, for batches of any sizes; and errors that name what cannot be."""
 
 import numpy as np
 import pytest

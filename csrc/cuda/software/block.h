@@ -58,7 +58,7 @@ inline constexpr size_t kSharedLimit = 227 << 10;
 // The running thread and its block.
 Block& running_block();
 Thread& running_thread();
-void yield();                           // goes back to the scheduler
+void yield();                           // returns to the scheduler
 void* new_shared_memory(size_t bytes);  // filled with NaN; freed when the grid has ended
 
 }  // namespace gradring::software

@@ -7,8 +7,8 @@
 namespace gradring {
 
 AdamFactors adam_factors(int64_t step, double lr, double beta1, double beta2) noexcept {
-  // A step of a network updates several arrays with the same factors, and a small one takes a few microseconds in all: two powers
-  // for each array would be a part of them that one sees.
+  // A step of a network updates several arrays with the same factors, and a small one takes a few microseconds in all. Two powers
+  // for each array would take a noticeable part of that.
   struct Known {
     int64_t step = 0;
     double beta1 = 0, beta2 = 0, rest = 1, root = 1;

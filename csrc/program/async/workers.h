@@ -64,7 +64,7 @@ class GRADRING_API Workers {
 
   void set_arenas(const std::vector<Arenas::Memory>& arenas);
   void clear() noexcept;
-  // Adds a program of one worker, for batches of `rows` rows. Throws Error, also if the program reaches beyond the parameters.
+  // Adds a program of one worker, for batches of `rows` rows. Throws Error, for example if it reaches beyond the parameters.
   Executor& add(Mode mode, int64_t rows, int worker, const Program& program);
   bool ready(Mode mode, int64_t rows) const noexcept;
 

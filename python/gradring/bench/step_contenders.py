@@ -1,7 +1,7 @@
 """The MLP training step, per library: forward, softmax cross-entropy, backward and update, at its best.
 
 Each function takes a case {"sizes": [784, 128, 10], "batch": 64} and returns one step as a callable. The case's "optimizer" is
-"momentum" (SGD with momentum, also if there is none), "sgd" (without momentum) or "adam"; its "dtype" is that of the matrices
+"momentum" (SGD with a momentum, which may be 0), "sgd" (without momentum) or "adam"; its "dtype" is that of the matrices
 that products read, "float32" or "bfloat16", and its "products" those of our trainer. Peers keep their data in their own
 tensors, made once; ours is given the same NumPy arrays on every call.
 """

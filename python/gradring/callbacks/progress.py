@@ -23,7 +23,7 @@ _held: list[bool] = []
 
 
 def _before_fork() -> None:
-    _held.append(_writing.acquire(timeout=5))  # a pipe that nobody reads must not block forks for ever
+    _held.append(_writing.acquire(timeout=5))  # a pipe that no process reads must not block forks for ever
 
 
 def _after_fork() -> None:

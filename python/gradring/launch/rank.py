@@ -56,7 +56,7 @@ def main(text: str) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Make the kernel kill this process when its launcher ends, for whatever reason."""
+    """Make the kernel kill this process when its launcher ends, for any reason."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(137)  # the launcher had ended before this process asked for the signal

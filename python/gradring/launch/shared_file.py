@@ -58,7 +58,7 @@ def share_file(world: _World, timeout: float) -> int:
             server.start()
             try:
                 world.broadcast(secret)
-                world.barrier()  # if a rank dies meanwhile, this raises
+                world.barrier()  # if a rank has died, this raises
             finally:
                 over.set()
                 server.join()

@@ -144,7 +144,7 @@ class Store:
         """Called when a layer moves to another store: programs over this memory would not train it, so none may run
         again."""
         self.retired = True
-        for programs in list(self.programs):  # a copy, because another thread may add one meanwhile
+        for programs in list(self.programs):  # a copy, because another thread may add one at any time
             programs.clear()
 
     def converted(self, dtype: str) -> Store:

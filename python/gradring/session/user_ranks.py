@@ -292,7 +292,7 @@ class UserSessionOfRanks(UserSession):
 
 
 class _DeferredSignals:
-    """Signals that come during the block are handled after it, also if it raises; a second one is handled at once."""
+    """Signals that come during the block are handled after it, even if it raises; a second one is handled at once."""
 
     def __enter__(self) -> None:
         self._known: dict[int, Any] = {}

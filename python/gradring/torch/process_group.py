@@ -210,7 +210,7 @@ dist.Backend.register_backend("gradring", _create, devices=["cpu"])
 def init_process_group(timeout: float = 300.0) -> None:
     """``torch.distributed.init_process_group("gradring")`` for ranks of any launcher, without an address or a port.
 
-    torch.distributed needs a store: a file in memory, which has no name. Whatever ends the ranks, nothing is left.
+    torch.distributed needs a store: a file in memory, which has no name. So nothing is left, however the ranks end.
     """
     world = communicator(timeout)
     # The store opens its file anew for each access, by this path. So the descriptor stays open as long as the process runs.

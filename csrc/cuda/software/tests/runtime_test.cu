@@ -136,7 +136,7 @@ TEST_CASE("a graph runs its captured work in its order, again and again, and two
 }
 
 TEST_CASE("which calls a capture forbids to which thread depends on its mode") {
-  // A mode, and whether an allocation works in the capturing thread and in another one.
+  // Whether an allocation works while a stream captures in this mode: in the thread that captures, and in another one.
   struct Case {
     cudaStreamCaptureMode mode;
     bool here, there;
