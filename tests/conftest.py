@@ -4,6 +4,7 @@ import signal
 import numpy as np
 import pytest
 
+import recorded
 import whole_device
 
 try:
@@ -18,6 +19,7 @@ else:
 whole_device.install()
 pytest_runtest_setup, pytest_runtest_call = whole_device.pytest_runtest_setup, whole_device.pytest_runtest_call
 pytest_collection_modifyitems = whole_device.pytest_collection_modifyitems
+pytest_configure = recorded.install
 pytest_sessionfinish, pytest_unconfigure = whole_device.pytest_sessionfinish, whole_device.pytest_unconfigure
 
 os.environ.setdefault("GRADRING_CHECK", "1")  # every graph is checked after every pass

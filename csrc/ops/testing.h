@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <random>
 #include <vector>
 
@@ -30,6 +31,13 @@ inline std::mt19937_64& random_bits() {
 
 inline int64_t uniform(int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(random_bits());
+}
+
+// A team of `lanes` threads that lives as long as the program: starting threads anew for each of ten thousand runs takes longer
+// than the runs, and kernels must not rely on fresh scratch memory.
+inline Team& team_of(int lanes) {
+  static std::map<int, Team> teams;
+  return teams.try_emplace(lanes, lanes).first->second;
 }
 
 template <class T>

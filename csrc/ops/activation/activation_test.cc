@@ -20,7 +20,7 @@ void check_against_reference(Activation kind, int64_t n, int lanes) {
   const double tolerance = 16 * std::numeric_limits<T>::epsilon();
   const std::vector<T> x = normal<T>(n, 4), dy = normal<T>(n, 1);
   std::vector<T> y(x.size() + 1, T(77)), dx(x.size() + 1, T(77));
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) {
     activation_forward<T>(lane, {kind, n, x.data(), y.data()});
     lane.barrier();

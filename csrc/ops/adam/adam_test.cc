@@ -19,7 +19,7 @@ void check(int64_t n, int64_t step, bool decoupled, double decay, int lanes, boo
   AdamArguments<T> g{n, param.data(), grad.data(), m.data(), v.data(), step};
   g.lr = 0.01, g.decoupled = decoupled, g.weight_decay = decay, g.grad_scale = 0.3;
   if (amsgrad) g.vmax = vmax.data();
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { adam_update<T>(lane, g); });
   AdamArguments<T> old = g;
   old.param = const_cast<T*>(old_param.data());

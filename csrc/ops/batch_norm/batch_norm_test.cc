@@ -51,7 +51,7 @@ std::vector<T> forward(const Case<T>& c, bool training, int lanes) {
   if (c.affine) g.weight = c.weight.data(), g.bias = c.bias.data();
   g.running_mean = y + n, g.running_var = y + n + k, g.mean = y + n + 2 * k, g.variance = y + n + 3 * k;
   g.training = training, g.momentum = 0.25, g.eps = kEps;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   const ScratchBytes scratch = batch_norm_scratch(c.rows, c.columns, sizeof(T), training);
   team.reserve(scratch.per_lane, scratch.shared);
   team.run(lanes, [&](const Lane& lane) { batch_norm(lane, g); });
@@ -72,7 +72,7 @@ std::vector<T> backward(const Case<T>& c, bool training, const T* moments, int l
   if (c.affine) g.weight = c.weight.data();
   g.dx = results.data(), g.dweight = g.dx + n, g.dbias = g.dweight + k;
   g.training = training, g.eps = kEps;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   const ScratchBytes scratch = batch_norm_vjp_scratch(c.rows, c.columns, sizeof(T));
   team.reserve(scratch.per_lane, scratch.shared);
   team.run(lanes, [&](const Lane& lane) { batch_norm_vjp(lane, g); });

@@ -1,10 +1,11 @@
-// The reference: scalar, in double, one element at a time; each result is rounded once.
+// The reference: plain sums in double; each result is rounded once.
 #pragma once
 
 #include <cstdint>
 
 #include "ops/activation/activation_ref.h"
 #include "ops/bf16_matmul/bf16_matmul.h"
+#include "ops/product_ref.h"
 
 namespace gradring::reference {
 
@@ -22,15 +23,12 @@ inline void set_element(const HalfOrFloat& array, int64_t i, double value) {
 }
 
 inline void bf16_matmul(const Bf16MatmulArguments& g) {
+  std::vector<double> sums(static_cast<size_t>(g.m * g.n));
+  add_product(sums, matrix(g.a, g.m, g.k, g.lda, g.trans_a), matrix(g.b, g.k, g.n, g.ldb, g.trans_b), g.m, g.n, g.k);
   for (int64_t j = 0; j < g.n; ++j) {
     double column_sum = 0;
     for (int64_t i = 0; i < g.m; ++i) {
-      double v = 0;
-      for (int64_t p = 0; p < g.k; ++p) {
-        const Bfloat a = g.trans_a ? g.a[p * g.lda + i] : g.a[i * g.lda + p];
-        const Bfloat b = g.trans_b ? g.b[j * g.ldb + p] : g.b[p * g.ldb + j];
-        v += static_cast<double>(bfloat_to_float(a)) * static_cast<double>(bfloat_to_float(b));
-      }
+      double v = sums[static_cast<size_t>(i * g.n + j)];
       if (g.bias) v += element_of(g.bias, j);
       if (g.pre) set_element(g.pre, i * g.ldc + j, v);
       v = activate(g.activation, v);

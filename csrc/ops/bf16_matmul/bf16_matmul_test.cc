@@ -242,18 +242,16 @@ void fill(std::vector<Bfloat>& numbers, int64_t low, int64_t high) {
 // number for each product and each sum.
 bool sums_hold(const Problem& got, const Problem& wanted) {
   const Bf16MatmulArguments& g = got.g;
-  const auto value = [](const std::vector<Bfloat>& from, int64_t at) {
-    return std::abs(static_cast<double>(bfloat_to_float(from[static_cast<size_t>(at)])));
-  };
+  auto a = reference::matrix(g.a, g.m, g.k, g.lda, g.trans_a), b = reference::matrix(g.b, g.k, g.n, g.ldb, g.trans_b);
+  for (auto* side : {&a, &b})
+    for (double& value : *side) value = std::abs(value);
+  std::vector<double> scales(static_cast<size_t>(g.m * g.n));
+  reference::add_product(scales, a, b, g.m, g.n, g.k);
   for (int64_t i = 0; i < g.m; ++i) {
     for (int64_t j = 0; j < g.n; ++j) {
-      double scale = 0;
-      for (int64_t p = 0; p < g.k; ++p)
-        scale += value(got.a, g.trans_a ? p * g.lda + i : i * g.lda + p) *
-                 value(got.b, g.trans_b ? j * g.ldb + p : p * g.ldb + j);
       const auto at = static_cast<size_t>(i * g.ldc + j);
       const double want = wanted.c.at(at);
-      double bound = static_cast<double>(g.k + 2) * (0x1p-24 * scale + 0x1p-149);
+      double bound = static_cast<double>(g.k + 2) * (0x1p-24 * scales[static_cast<size_t>(i * g.n + j)] + 0x1p-149);
       if (got.c.array.half) bound += std::abs(want) * 0x1p-7 + 0x1p-133;
       if (!(std::abs(got.c.at(at) - want) <= bound)) return false;
     }

@@ -18,7 +18,7 @@ template <class T>
 std::vector<T> sums_of(ColumnSumsArguments<T> g, int lanes) {
   std::vector<T> sums(static_cast<size_t>(g.columns) + 1, T(kGap));
   g.sums = sums.data();
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { column_sums<T>(lane, g); });
   CHECK(sums.back() == T(kGap));
   return sums;

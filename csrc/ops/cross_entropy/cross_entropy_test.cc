@@ -26,7 +26,7 @@ Result<T> run(CrossEntropyArguments<T> g, int lanes, bool in_place = false) {
     g.logits = r.dlogits.data();
   }
   g.losses = r.losses.data(), g.dlogits = r.dlogits.data(), g.column_sums = r.sums.data(), g.totals = &r.totals;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   const ScratchBytes scratch = cross_entropy_scratch<T>(g, lanes);
   team.reserve(scratch.per_lane, scratch.shared);
   team.run(lanes, [&](const Lane& lane) { cross_entropy<T>(lane, g); });

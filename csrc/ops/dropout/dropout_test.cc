@@ -14,7 +14,7 @@ template <class T>
 std::vector<T> run(DropoutArguments<T> g, int lanes) {
   std::vector<T> y(static_cast<size_t>(g.rows * g.columns) + 1, T(77));
   g.y = y.data();
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { dropout<T>(lane, g); });
   CHECK(y.back() == T(77));
   y.pop_back();

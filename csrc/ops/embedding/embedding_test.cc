@@ -33,7 +33,7 @@ std::vector<T> forward(const std::vector<int64_t>& ids, const std::vector<T>& ta
   const std::vector<int32_t> narrow(ids.begin(), ids.end());
   const size_t size = ids.size() * static_cast<size_t>(columns);
   std::vector<T> y(size + 1, T(77)), y_narrow = y;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   for (const bool wide : {true, false}) {
     int64_t fault = 99;
     EmbeddingArguments g;
@@ -57,7 +57,7 @@ std::vector<T> backward(const std::vector<int64_t>& ids, const std::vector<T>& d
   EmbeddingVjpArguments<T> g;
   g.count = static_cast<int64_t>(ids.size()), g.rows = rows, g.columns = columns;
   g.ids = {ids.data(), true}, g.dy = dy.data(), g.dtable = dtable.data(), g.fault = &fault;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.reserve(0, embedding_vjp_scratch(g.count, rows).shared);
   team.run(lanes, [&](const Lane& lane) { embedding_vjp(lane, g); });
   REQUIRE(fault == first_outside(ids, rows));

@@ -16,7 +16,7 @@ std::vector<T> run(const std::vector<T>& x, int lanes) {
   const auto n = static_cast<int64_t>(x.size());
   std::vector<T> y(static_cast<size_t>(largest_blocks(n)) + 1, T(7));
   const LargestArguments<T> g{n, x.data(), y.data()};
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { largest<T>(lane, g); });
   CHECK(y.back() == T(7));
   y.pop_back();

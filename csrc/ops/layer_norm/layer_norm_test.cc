@@ -40,7 +40,7 @@ std::vector<T> forward(const Case<T>& c, int lanes) {
   LayerNormArguments<T> g;
   g.rows = c.rows, g.columns = c.columns, g.x = c.x.data(), g.y = y.data();
   if (c.affine) g.weight = c.weight.data(), g.bias = c.bias.data();
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { layer_norm(lane, g); });
   REQUIRE(y.back() == T(77));
   y.pop_back();
@@ -56,7 +56,7 @@ std::vector<T> backward(const Case<T>& c, int lanes) {
   g.rows = c.rows, g.columns = c.columns, g.dy = c.dy.data(), g.x = c.x.data();
   g.dx = results.data(), g.dweight = g.dx + n, g.dbias = g.dweight + k;
   if (c.affine) g.weight = c.weight.data();
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   const ScratchBytes scratch = layer_norm_vjp_scratch(c.rows, c.columns, sizeof(T), true);
   team.reserve(scratch.per_lane, scratch.shared);
   team.run(lanes, [&](const Lane& lane) { layer_norm_vjp(lane, g); });

@@ -19,7 +19,7 @@ void check(int64_t n, double decay, int lanes) {
   const auto old_param = param, old_m = m;
   LionArguments<T> g{n, param.data(), grad.data(), m.data()};
   g.lr = 0.01, g.weight_decay = decay, g.grad_scale = 0.3;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { lion_update<T>(lane, g); });
   LionArguments<T> old = g;
   old.param = const_cast<T*>(old_param.data()), old.m = const_cast<T*>(old_m.data());

@@ -13,6 +13,7 @@
 
 #include "ops/matmul/matmul.h"
 #include "ops/matmul/matmul_kernels.h"
+#include "ops/product_ref.h"
 #include "ops/testing.h"
 #include "runtime/cpu.h"
 #include "runtime/default_team.h"
@@ -70,6 +71,10 @@ struct Product {
   double worst(const std::vector<T>& got) const {
     const double u = std::numeric_limits<T>::epsilon() / 2, v = std::numeric_limits<double>::epsilon() / 2;
     const double steps = static_cast<double>(g.k) + 2, allowed = steps * u / (1 - steps * u) + steps * v;
+    const auto factors = reference::matrix(g.a, g.m, g.k, g.lda, g.trans_a);
+    const auto rows = reference::matrix(g.b, g.k, g.n, g.ldb, g.trans_b);
+    auto sizes = rows;
+    for (double& size : sizes) size = std::abs(size);
     std::vector<double> sum(static_cast<size_t>(g.n)), size(sum.size());
     double worst = 0;
     for (int64_t i = 0; i < g.m; ++i) {
@@ -79,14 +84,9 @@ struct Product {
         size[j] = std::abs(sum[j]);
       }
       for (int64_t p = 0; p < g.k; ++p) {
-        const double factor = g.trans_a ? g.a[p * g.lda + i] : g.a[i * g.lda + p];
-        const T* const from = g.trans_b ? g.b + p : g.b + p * g.ldb;
-        const int64_t stride = g.trans_b ? g.ldb : 1;
-        for (int64_t j = 0; j < g.n; ++j) {
-          const double product = factor * from[j * stride];
-          sum[static_cast<size_t>(j)] += product;
-          size[static_cast<size_t>(j)] += std::abs(product);
-        }
+        const double factor = factors[static_cast<size_t>(i * g.k + p)];
+        reference::add_scaled(sum.data(), factor, rows.data() + p * g.n, g.n);
+        reference::add_scaled(size.data(), std::abs(factor), sizes.data() + p * g.n, g.n);
       }
       for (size_t j = 0; j < sum.size(); ++j) {
         const double error = std::abs(got[static_cast<size_t>(i * g.ldc) + j] - sum[j]) / (allowed * size[j]);

@@ -1,4 +1,4 @@
-// The reference: scalar, in double, one element at a time.
+// The reference: plain sums in double.
 #pragma once
 
 #include <cmath>
@@ -6,23 +6,21 @@
 
 #include "ops/activation/activation_ref.h"
 #include "ops/matmul/matmul.h"
+#include "ops/product_ref.h"
 
 namespace gradring::reference {
 
 template <class T>
 void matmul(const MatmulArguments<T>& g) {
   const MatmulEpilogue<T>& e = g.epilogue;
-  if (e.column_sums)
-    for (int64_t j = 0; j < g.n; ++j) e.column_sums[j] = 0;
+  std::vector<double> sums(static_cast<size_t>(g.m * g.n));
+  for (int64_t i = 0; e.accumulate && i < g.m; ++i)
+    for (int64_t j = 0; j < g.n; ++j) sums[static_cast<size_t>(i * g.n + j)] = static_cast<double>(g.c[i * g.ldc + j]);
+  add_product(sums, matrix(g.a, g.m, g.k, g.lda, g.trans_a), matrix(g.b, g.k, g.n, g.ldb, g.trans_b), g.m, g.n, g.k);
   for (int64_t j = 0; j < g.n; ++j) {
     double column_sum = 0;
     for (int64_t i = 0; i < g.m; ++i) {
-      double v = e.accumulate ? g.c[i * g.ldc + j] : 0;
-      for (int64_t p = 0; p < g.k; ++p) {
-        const double a = g.trans_a ? g.a[p * g.lda + i] : g.a[i * g.lda + p];
-        const double b = g.trans_b ? g.b[j * g.ldb + p] : g.b[p * g.ldb + j];
-        v += a * b;
-      }
+      double v = sums[static_cast<size_t>(i * g.n + j)];
       if (e.bias) v += e.bias[j];
       if (e.pre) e.pre[i * g.ldc + j] = static_cast<T>(v);
       v = activate(e.activation, v);

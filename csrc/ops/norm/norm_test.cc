@@ -15,7 +15,7 @@ template <class T>
 double run(const std::vector<T>& x, int lanes) {
   double result = -1;
   const SumOfSquaresArguments<T> g{static_cast<int64_t>(x.size()), x.data(), &result};
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   const ScratchBytes scratch = sum_of_squares_scratch<T>(g, lanes);
   team.reserve(scratch.per_lane, scratch.shared);
   team.run(lanes, [&](const Lane& lane) { sum_of_squares<T>(lane, g); });

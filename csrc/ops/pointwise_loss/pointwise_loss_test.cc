@@ -26,7 +26,7 @@ Result<T> run(PointwiseLossArguments<T> g, int lanes, bool in_place = false) {
     g.predictions = r.gradient.data();
   }
   g.losses = r.losses.data(), g.gradient = r.gradient.data(), g.column_sums = r.sums.data(), g.totals = &r.totals;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   const ScratchBytes scratch = pointwise_loss_scratch<T>(g, lanes);
   team.reserve(scratch.per_lane, scratch.shared);
   team.run(lanes, [&](const Lane& lane) { pointwise_loss<T>(lane, g); });

@@ -30,7 +30,7 @@ std::vector<T> forward(const Case<T>& c, int lanes) {
   RmsNormArguments<T> g;
   g.rows = c.rows, g.columns = c.columns, g.x = c.x.data(), g.y = y.data();
   if (c.weighted) g.weight = c.weight.data();
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { rms_norm(lane, g); });
   REQUIRE(y.back() == T(77));
   y.pop_back();
@@ -47,7 +47,7 @@ std::vector<T> backward(const Case<T>& c, int lanes, bool wants_dx = true, bool 
   if (wants_dx) g.dx = results.data();
   if (wants_dweight) g.dweight = results.data() + n;
   if (c.weighted) g.weight = c.weight.data();
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   const ScratchBytes scratch = rms_norm_vjp_scratch(c.rows, c.columns, sizeof(T));
   team.reserve(scratch.per_lane, scratch.shared);
   team.run(lanes, [&](const Lane& lane) { rms_norm_vjp(lane, g); });

@@ -19,7 +19,7 @@ void check(int64_t n, bool centered, double momentum, double decay, int lanes) {
   if (centered) g.mean = mean.data();
   if (momentum != 0) g.velocity = velocity.data();
   g.lr = 0.01, g.alpha = 0.9, g.eps = 1e-3, g.momentum = momentum, g.weight_decay = decay, g.grad_scale = 0.3;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { rmsprop_update<T>(lane, g); });
   RmspropArguments<T> old = g;
   old.param = const_cast<T*>(old_param.data()), old.v = const_cast<T*>(old_v.data());

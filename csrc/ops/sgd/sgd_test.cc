@@ -18,7 +18,7 @@ void check(int64_t n, double momentum, bool nesterov, double decay, int lanes) {
   const auto grad = normal<T>(n), before = param, velocity_before = velocity;
   SgdArguments<T> g{n, param.data(), grad.data(), momentum != 0 ? velocity.data() : nullptr};
   g.lr = 0.05, g.momentum = momentum, g.nesterov = nesterov, g.weight_decay = decay, g.grad_scale = 0.3;
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { sgd_update<T>(lane, g); });
   const double tolerance = 8 * std::numeric_limits<T>::epsilon();
   SgdArguments<T> old = g;

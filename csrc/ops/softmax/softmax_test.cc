@@ -16,7 +16,7 @@ template <class T>
 void check(int64_t rows, int64_t columns, bool logarithm, int lanes, double scale) {
   const auto x = normal<T>(rows * columns, scale), dy = normal<T>(rows * columns);
   std::vector<T> y(x.size() + 1, T(77)), dx(x.size() + 1, T(77));
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) {
     softmax<T>(lane, {rows, columns, x.data(), y.data(), logarithm});
     lane.barrier();

@@ -18,7 +18,7 @@ void check(int64_t rows, int64_t columns, bool bias, bool relu, int lanes) {
   if (rows * columns > 3) second[static_cast<size_t>(rows * columns) - 2] = std::numeric_limits<T>::quiet_NaN();
   std::vector<T> y(static_cast<size_t>(rows * columns) + 1, T(7));
   SumPartsArguments<T> g{rows, columns, first.data(), second.data(), bias ? row.data() : nullptr, relu, y.data()};
-  Team team(lanes);
+  Team& team = testing::team_of(lanes);
   team.run(lanes, [&](const Lane& lane) { sum_parts<T>(lane, g); });
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) {
