@@ -44,6 +44,10 @@ Options options_from_environment();
 // Starts a new device, which forgets all that was queued or allocated.
 void restart(const Options& options);
 
+// Call this before a fork. ThreadSanitizer takes identities for threads, and in the child of a process with other threads it ignores
+// the orders that the one that forked makes, so it would report races that are none. The identities of queued operations stay.
+void forget_identities();
+
 // Lists what is still allocated, registered or not destroyed; empty if there is nothing.
 std::string leaks();
 

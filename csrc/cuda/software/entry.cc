@@ -133,9 +133,30 @@ State& state() {
 void restart(const Options& options) {
   const Lock held;
   (void)state();
-  for (CUstream_st* each : current->streams) delete each;
+  // A new device comes after all that the former one has done, so its threads may take over identities.
+  Identities former;
+  former.put_all(&current->former);
+  for (CUstream_st* each : current->streams) {
+    if (each->tail) former.put_all(&each->tail->spare);
+    delete each;
+  }
   host_thread() = HostThread{};
   start(options);
+  current->former.put_all(&former);
+}
+
+void forget_identities() {
+  if (!kThreadSanitizer) return;
+  const Lock held;
+  State& device = state();
+  device.former.clear();
+  const auto clear = [](const OperationRef& last) {
+    if (last) last->spare.clear();
+  };
+  for (const CUstream_st* each : device.streams) clear(each->tail);
+  for (const CUevent_st* each : device.events) clear(each->at);
+  for (const CUgraphExec_st* each : device.executables) clear(each->last);
+  destroy_kept_identities();
 }
 
 std::map<std::string, int> calls() {

@@ -15,6 +15,7 @@ namespace gradring::software {
 
 const Coordinates* now = nullptr;
 int64_t grid_moves = 0;
+int64_t identities_taken_over = 0;
 
 struct Grid::State {
   Launch launch;
@@ -27,11 +28,14 @@ struct Grid::State {
   std::vector<void*> shared;
   std::vector<int> ready;
   Context scheduler;
-  char end = 0;  // the address at which all threads announce that they have finished
+  char begin = 0;  // the address at which the kernel announces what its threads are ordered after
+  char end = 0;    // the address at which all threads announce that they have finished
+  Identities used;
 
   Block* block = nullptr;
   Thread* thread = nullptr;
 
+  void* identity_of_thread();
   void begin_block();
   bool pass(Block& block);
   void finish(Block& block);
@@ -93,21 +97,61 @@ void Block::message(const Thread& thread, char* text, size_t size) const {
   std::snprintf(text, size, "block (%u,%u,%u) thread (%u,%u,%u)", b.x, b.y, b.z, t.x, t.y, t.z);
 }
 
+Identities::~Identities() { clear(); }
+
+void Identities::clear() {
+  for (void* each : all_) destroy_identity(each);
+  all_.clear();
+}
+
+void Identities::put(void* identity) {
+  if (identity == nullptr) return;
+  if (all_.size() < kMost) {
+    all_.push_back(identity);
+  } else {
+    destroy_identity(identity);
+  }
+}
+
+void* Identities::take() {
+  if (all_.empty()) return nullptr;
+  void* const identity = all_.back();
+  all_.pop_back();
+  return identity;
+}
+
+void Identities::put_all(Identities* others) {
+  while (void* each = others->take()) put(each);
+}
+
+// The thread will not be ordered with any other thread of this grid.
+void* Grid::State::identity_of_thread() {
+  void* const spare = options.spare ? options.spare->take() : nullptr;
+  if (spare == nullptr) return new_identity();
+  ++identities_taken_over;
+  void* const caller = current_identity();
+  take_identity(spare);
+  announce_after(&begin);
+  take_identity(caller);
+  return spare;
+}
+
 void Grid::State::begin_block() {
   resident.push_back(std::make_unique<Block>(launch, order[next++]));
   Block& fresh = *resident.back();
   if (launch.dynamic_shared > 0) fresh.dynamic = new_shared_memory(launch.dynamic_shared);
   fresh.shared_bytes = launch.dynamic_shared;
+  announce_before(&begin);
   for (Thread& each : fresh.threads) {
     each.stack = take_stack();
     prepare(&each.context, each.stack, enter);
-    each.context.identity = new_identity();  // not ordered with any other thread of this grid
+    each.context.identity = identity_of_thread();
   }
 }
 
 void Grid::State::finish(Block& done) {
   for (Thread& each : done.threads) {
-    destroy_identity(each.context.identity);
+    used.put(each.context.identity);
     return_stack(each.stack);
   }
   std::erase_if(resident, [&](const auto& each) { return each.get() == &done; });
@@ -195,6 +239,7 @@ bool Grid::step() {
   const bool finished = s.next == s.order.size() && s.resident.empty();
   if (finished) {
     announce_after(&s.end);
+    if (s.options.spare) s.options.spare->put_all(&s.used);
     for (void* memory : s.shared) std::free(memory);
     s.shared.clear();
   }

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <source_location>
+#include <vector>
 
 namespace gradring::software {
 
@@ -30,12 +31,32 @@ struct Launch {
   std::function<void()> body;  // calls the kernel with its own copy of the arguments
 };
 
+// Identities of GPU threads that have ended. ThreadSanitizer needs half a millisecond to make one, so the threads of a grid take over
+// those of threads whose end is ordered before the grid's begin. This hides no race: what the former thread did, and what it knew to
+// be ordered before it, is ordered before the new thread anyway. Without ThreadSanitizer, there are none.
+class Identities {
+ public:
+  Identities() = default;
+  ~Identities();
+  Identities(const Identities&) = delete;
+  Identities& operator=(const Identities&) = delete;
+  void put(void* identity);
+  void* take();  // null if there is none
+  void put_all(Identities* others);
+  void clear();
+
+ private:
+  static constexpr size_t kMost = 1024;  // each of them takes half a megabyte
+  std::vector<void*> all_;
+};
+
 enum class BlockOrder { kForward, kReverse, kSeeded };
 
 struct GridOptions {
   BlockOrder order = BlockOrder::kForward;  // the order of blocks, and of the threads within a block
   uint64_t seed = 0;
   int resident_threads = 4 * 2048;  // further blocks begin when others have finished
+  Identities* spare = nullptr;      // taken first; afterwards it holds those of this grid's threads
 };
 
 class Grid {
@@ -53,6 +74,9 @@ class Grid {
 
 // Counts how often threads of any grid have done more than spin.
 extern int64_t grid_moves;
+
+// Counts how often a thread took over the identity of another one.
+extern int64_t identities_taken_over;
 
 // The name of the running kernel, for messages.
 const char* running_kernel();

@@ -44,13 +44,19 @@ inline void* new_identity() {
 }
 // Keep the last thousand identities: ThreadSanitizer reuses the number of a destroyed one, and would then treat the two as
 // one thread, whose accesses cannot race.
+inline void* kept_identities[1024] = {};
+inline unsigned next_kept = 0;
 inline void destroy_identity(void* identity) {
-  static void* kept[1024] = {};
-  static unsigned next = 0;
   if (!identity) return;
-  void*& place = kept[next++ % 1024];
+  void*& place = kept_identities[next_kept++ % 1024];
   if (place) __tsan_destroy_fiber(place);
   place = identity;
+}
+inline void destroy_kept_identities() {
+  for (void*& each : kept_identities) {
+    if (each) __tsan_destroy_fiber(each);
+    each = nullptr;
+  }
 }
 // 1: The flag 1 means: switch without announcing an order.
 inline void take_identity(void* identity) { __tsan_switch_to_fiber(identity, 1); }
@@ -69,6 +75,7 @@ inline constexpr bool kThreadSanitizer = false;
 inline void* current_identity() { return nullptr; }
 inline void* new_identity() { return nullptr; }
 inline void destroy_identity(void*) {}
+inline void destroy_kept_identities() {}
 inline void take_identity(void*) {}
 inline void announce_after(void*) {}
 inline void announce_before(void*) {}

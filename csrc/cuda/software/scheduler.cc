@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <utility>
 
 #include "cuda/software/entry.h"
+#include "cuda/software/fiber.h"
 #include "cuda/software/report.h"
 #include "cuda/software/sanitizers.h"
 
@@ -30,8 +34,49 @@ bool fails_now(State& device) {
   return device.sticky != cudaSuccess;
 }
 
-GridOptions grid_options(State& device) {
-  return {device.options.order, device.random(), 2048 * device.options.processors};
+GridOptions grid_options(Operation& operation) {
+  State& device = state();
+  return {device.options.order, device.random(), 2048 * device.options.processors, &operation.spare};
+}
+
+// A host function that runs, the context that called it, and its own.
+struct HostCall {
+  const std::function<void()>* function;
+  Context caller, own;
+};
+HostCall* beginning = nullptr;  // the next one to enter; it leaves this variable before another thread may get the lock
+
+void enter_host_function() {
+  finish_first_switch();
+  HostCall* const call = beginning;
+  Lock::give();
+  (*call->function)();
+  Lock::take();
+  switch_context(&call->own, &call->caller, true);
+  std::abort();
+}
+
+// Runs a host function without the lock. To ThreadSanitizer it is another thread than its caller, so there it gets a stack of its
+// own: on the caller's stack, its variables would lie where the caller has its own at other times, which would look like races.
+void run_unlocked(const std::function<void()>& function) {
+  if (!kThreadSanitizer) {
+    Lock::give();
+    function();
+    Lock::take();
+    return;
+  }
+  begin_unseen();
+  char* const stack = take_stack();
+  HostCall call{&function, {}, {}};
+  call.caller.identity = current_identity();
+  prepare(&call.own, stack, enter_host_function);
+  call.own.identity = call.caller.identity;
+  end_unseen();
+  beginning = &call;
+  switch_context(&call.caller, &call.own, false);
+  begin_unseen();
+  return_stack(stack);
+  end_unseen();
 }
 
 // Runs an operation to its end, or until it only spins. Returns false if it spins.
@@ -42,7 +87,11 @@ bool execute(const OperationRef& operation) {
   const bool first = !op.begun;
   op.begun = true;
   const bool fails = first && fails_now(device);
-  if (first && op.work.launch && !fails) op.grid = std::make_unique<Grid>(op.work.launch(), grid_options(device));
+  if (first) {
+    for (const OperationRef& each : op.after) op.spare.put_all(&each->spare);
+    if (op.work.launch) op.spare.put_all(&device.former);
+  }
+  if (first && op.work.launch && !fails) op.grid = std::make_unique<Grid>(op.work.launch(), grid_options(op));
   take_identity(op.identity);
   if (first) {
     for (const OperationRef& each : op.after) announce_after(&each->edge);
@@ -53,9 +102,11 @@ bool execute(const OperationRef& operation) {
     done = op.grid->step();
     end_unseen();
   } else if (!fails && op.work.run) {
-    if (op.work.unlocked) Lock::give();
-    op.work.run();
-    if (op.work.unlocked) Lock::take();
+    if (op.work.unlocked) {
+      run_unlocked(op.work.run);
+    } else {
+      op.work.run();
+    }
   }
   if (done) announce_before(&op.edge);
   take_identity(caller);
@@ -66,6 +117,7 @@ bool execute(const OperationRef& operation) {
   op.grid.reset();
   op.work = {};
   op.done = true;
+  destroy_identity(std::exchange(op.identity, nullptr));
   op.after.clear();
   std::erase(device.pending, operation);
   return true;

@@ -65,7 +65,8 @@ struct Operation {
   uint64_t rank = 0;        // that of its stream when it was queued
   int64_t finished_at = 0;  // the device's clock at the end, in microseconds
   void* identity = nullptr;
-  char edge = 0;  // the address at which its end is announced
+  Identities spare;  // of threads that ended before this operation, or in it; one that comes after it takes them
+  char edge = 0;     // the address at which its end is announced
   ~Operation();
 };
 using OperationRef = Ref<Operation>;
@@ -110,6 +111,7 @@ struct State {
   std::map<std::string, int> calls;
   cudaError_t sticky = cudaSuccess;
   int64_t finished = 0;  // the device's clock
+  Identities former;     // of the threads of the device before: nothing that they did is left
 };
 State& state();
 

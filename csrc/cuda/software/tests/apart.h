@@ -9,6 +9,9 @@
 
 namespace gradring::software {
 
+// How a process ends after a report of ThreadSanitizer, and after one of AddressSanitizer.
+inline constexpr int kRaceReported = 67, kBadAddressReported = 68;
+
 struct Outcome {
   int status = 0;    // the exit status, or 128 + the signal that ended the process
   std::string said;  // the text on standard output and error
