@@ -13,7 +13,8 @@ namespace gradring::software {
 cudaError_t launch(Launch launch, cudaStream_t handle) {
   GRADRING_ENTER("cudaLaunchKernel");
   CUstream_st* stream = stream_of(handle);
-  if (!stream) return note(cudaErrorInvalidResourceHandle);
+  // Copies and waits take streams of any device, kernels those of the thread's current one.
+  if (!stream || stream->device != host_thread().device) return note(cudaErrorInvalidResourceHandle);
   const dim3 b = launch.blocks, t = launch.threads;
   const uint64_t threads = uint64_t{t.x} * t.y * t.z;
   if (b.x == 0 || b.y == 0 || b.z == 0 || threads == 0 || threads > 1024 || t.x > 1024 || t.y > 1024 || t.z > 64 ||

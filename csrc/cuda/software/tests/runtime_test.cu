@@ -293,6 +293,31 @@ TEST_CASE("every error code that the software device returns has a name and a te
   CHECK(error_name(static_cast<cudaError_t>(4242)) == "unrecognized error code");
 }
 
+TEST_CASE("a kernel is launched on a stream of the current device alone, and a copy on any") {
+  Options options;
+  options.devices = 2;
+  restart(options);
+  REQUIRE(cudaSetDevice(1) == cudaSuccess);
+  cudaStream_t second = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking) == cudaSuccess);
+  REQUIRE(cudaSetDevice(0) == cudaSuccess);
+  int* const a = new_array();
+  CHECK(queue_set(a, 3, second) == cudaErrorInvalidResourceHandle);
+  CHECK(cudaGetLastError() == cudaErrorInvalidResourceHandle);
+  CHECK(holds(a, 0));
+  CHECK(cudaMemsetAsync(a, 0xff, kBytes, second) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(second) == cudaSuccess);
+  CHECK(holds(a, -1));
+  REQUIRE(cudaSetDevice(1) == cudaSuccess);
+  CHECK(queue_set(a, 4, second) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(second) == cudaSuccess);
+  REQUIRE(cudaSetDevice(0) == cudaSuccess);
+  CHECK(holds(a, 4));
+  CHECK(cudaFree(a) == cudaSuccess);
+  CHECK(cudaStreamDestroy(second) == cudaSuccess);
+  restart({});
+}
+
 TEST_CASE("the environment chooses schedule, faults by name, number and code, memory and devices") {
   const Outcome outcome = run_forked([]() -> int {
     setenv("GRADRING_CUDA_SCHEDULE", "7", 1);
