@@ -30,6 +30,11 @@ struct Meeting {
   char points[2] = {};
 };
 
+struct Warp {
+  std::deque<Meeting> meetings;
+  unsigned waiting = 0, exited = 0;  // the lanes in a warp operation, and those that have ended
+};
+
 struct Block {
   int count = 0, live = 0;
   std::vector<Thread> threads;
@@ -38,7 +43,7 @@ struct Block {
   Vote vote = Vote::kNone;
   unsigned turn = 0;
   char points[2] = {};
-  std::vector<std::deque<Meeting>> warps;
+  std::vector<Warp> warps;
   struct Shared {
     const void* key;
     void* memory;

@@ -69,8 +69,11 @@ void enter() {
   finish_first_switch();
   running->launch.body();
   announce_before(&running->end);
+  Block& block = *running->block;
   running->thread->state = Thread::State::kDone;
-  --running->block->live;
+  const auto number = static_cast<size_t>(running->thread - block.threads.data());
+  block.warps[number / 32].exited |= 1u << number % 32;
+  --block.live;
   yield();
   std::abort();
 }

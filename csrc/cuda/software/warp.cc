@@ -1,4 +1,6 @@
 // How threads of a block synchronize: barriers, and the shuffles and votes of a warp.
+#include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "cuda/software/block.h"
@@ -10,7 +12,8 @@ namespace gradring::software {
 namespace {
 
 bool same(const Site& a, const Site& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  if (a.line() != b.line() || a.column() != b.column()) return false;
+  return a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
 struct Who {
@@ -18,41 +21,62 @@ struct Who {
   explicit Who(const Thread& thread) { running_block().message(thread, text, sizeof text); }
 };
 
-Thread* lane_of(Block& block, size_t warp, int lane) {
-  const size_t index = warp * 32 + static_cast<size_t>(lane);
-  return index < block.threads.size() ? &block.threads[index] : nullptr;
+Thread& lane_of(Block& block, size_t warp, int lane) { return block.threads[warp * 32 + static_cast<size_t>(lane)]; }
+
+Meeting& meeting_of(Warp& warp, unsigned mask) {
+  for (Meeting& each : warp.meetings) {
+    if (each.mask == mask) return each;
+  }
+  warp.meetings.push_back({mask});
+  return warp.meetings.back();
 }
 
 // Checks that every lane that another lane of the warp waits for comes to the same place, with the same mask.
-void check_mask(Block& block, size_t warp, const Thread& me, unsigned mask, const Site& site) {
+void check_mask(Block& block, size_t warp, const Meeting& meeting, const Site& site) {
+  const unsigned mask = meeting.mask;
+  const Thread& me = running_thread();
   if (!(mask >> lane_number() & 1)) fail("%s is not in its own mask %08x", Who(me).text, mask);
-  for (int lane = 0; lane < 32; ++lane) {
-    const Thread* other = lane_of(block, warp, lane);
-    const bool wanted = mask >> lane & 1;
-    if (wanted && !other) fail("%s: lane %d of mask %08x does not exist", Who(me).text, lane, mask);
-    if (!other || other == &me) continue;
-    if (wanted && other->state == Thread::State::kDone) {
-      fail("%s waits for lane %d of mask %08x, which has exited", Who(me).text, lane, mask);
-    }
-    if (other->state != Thread::State::kInWarp) continue;
-    const bool wants_me = other->mask >> lane_number() & 1;
+  const Warp& all = block.warps[warp];
+  const size_t lanes = std::min<size_t>(32, block.threads.size() - warp * 32);
+  if (const uint64_t missing = uint64_t{mask} >> lanes; missing != 0) {
+    fail("%s: lane %d of mask %08x does not exist", Who(me).text, static_cast<int>(lanes) + std::countr_zero(missing),
+         mask);
+  }
+  if (const unsigned exited = mask & all.exited; exited != 0) {
+    fail("%s waits for lane %d of mask %08x, which has exited", Who(me).text, std::countr_zero(exited), mask);
+  }
+  // One of those that have arrived stands for all of them: each was compared with it.
+  unsigned others = (all.waiting & ~meeting.arrived) | (meeting.arrived & -meeting.arrived);
+  for (; others != 0; others &= others - 1) {
+    const int lane = std::countr_zero(others);
+    const Thread& other = lane_of(block, warp, lane);
+    const bool wanted = mask >> lane & 1, wants_me = other.mask >> lane_number() & 1;
     if (!wanted && !wants_me) continue;
-    if (other->mask != mask) {
-      fail("%s has mask %08x, %s of its warp %08x", Who(me).text, mask, Who(*other).text, other->mask);
+    if (other.mask != mask) {
+      fail("%s has mask %08x, %s of its warp %08x", Who(me).text, mask, Who(other).text, other.mask);
     }
-    if (!same(other->site, site)) {
-      fail("%s is at line %u, %s of its warp at line %u", Who(me).text, site.line(), Who(*other).text,
-           other->site.line());
+    if (!same(other.site, site)) {
+      fail("%s is at line %u, %s of its warp at line %u", Who(me).text, site.line(), Who(other).text,
+           other.site.line());
     }
   }
 }
 
-Meeting& meeting_of(Block& block, size_t warp, unsigned mask) {
-  for (Meeting& each : block.warps[warp]) {
-    if (each.mask == mask) return each;
+// Gives every lane of the mask its result.
+void finish_meeting(Block& block, size_t warp, unsigned mask) {
+  uint64_t votes = 0;
+  for (unsigned left = mask; left != 0; left &= left - 1) {
+    const int lane = std::countr_zero(left);
+    votes |= uint64_t{lane_of(block, warp, lane).value != 0} << lane;
   }
-  block.warps[warp].push_back({mask});
-  return block.warps[warp].back();
+  for (unsigned left = mask; left != 0; left &= left - 1) {
+    Thread& each = lane_of(block, warp, std::countr_zero(left));
+    if (each.source >= 0 && !(mask >> each.source & 1)) {
+      fail("%s reads lane %d, which is not in mask %08x", Who(each).text, each.source, mask);
+    }
+    each.result = each.source >= 0 ? lane_of(block, warp, each.source).value : votes;
+    each.state = Thread::State::kReady;
+  }
 }
 
 // The last lane that arrives gives every lane its result.
@@ -61,33 +85,21 @@ void meet(unsigned mask, const Site& site, bool orders_memory) {
   Block& block = running_block();
   Thread& me = running_thread();
   const size_t warp = linear_thread() / 32;
-  check_mask(block, warp, me, mask, site);
-  Meeting& meeting = meeting_of(block, warp, mask);
+  Warp& lanes = block.warps[warp];
+  Meeting& meeting = meeting_of(lanes, mask);
+  check_mask(block, warp, meeting, site);
   char* const point = &meeting.points[meeting.turn & 1];
   if (orders_memory) announce_before(point);
   meeting.arrived |= 1u << lane_number();
+  lanes.waiting |= 1u << lane_number();
   me.site = site;
   me.mask = mask;
   me.state = Thread::State::kInWarp;
   if (meeting.arrived == mask) {
     meeting.arrived = 0;
     ++meeting.turn;
-    for (int lane = 0; lane < 32; ++lane) {
-      if (!(mask >> lane & 1)) continue;
-      Thread* each = lane_of(block, warp, lane);
-      if (each->source >= 0) {
-        if (!(mask >> each->source & 1)) {
-          fail("%s reads lane %d, which is not in mask %08x", Who(*each).text, each->source, mask);
-        }
-        each->result = lane_of(block, warp, each->source)->value;
-      } else {
-        each->result = 0;
-        for (int from = 0; from < 32; ++from) {
-          if (mask >> from & 1) each->result |= uint64_t{lane_of(block, warp, from)->value != 0} << from;
-        }
-      }
-      each->state = Thread::State::kReady;
-    }
+    lanes.waiting &= ~mask;
+    finish_meeting(block, warp, mask);
   }
   yield();
   if (orders_memory) announce_after(point);
