@@ -5,10 +5,9 @@
 // | reached   | the held rank  | the other rank | release, acquire | the held rank is amid its operation        |
 // | exposed   | rank 1         | the test       | release, acquire | rank 1 is about to publish its arrays      |
 // | lost      | the other rank | the held rank  | release, acquire | the other rank's arrays have become private|
-// | stop, over| the test       | the writer     | release, acquire | the arrays have moved, the wait has ended  |
+// | stop      | the test       | the writer     | release, acquire | the arrays have moved                      |
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -98,13 +97,6 @@ Code run_half(Group& group, Collective kind, bool submits = false) {
 
 constexpr Collective kKinds[] = {Collective::kAllReduce, Collective::kReduceScatter, Collective::kAllGather,
                                  Collective::kBroadcast, Collective::kSend};
-
-Call message_to(int peer, void* data, int64_t count, bool sends) {
-  const CommOperand all(data, count, 4);
-  Call call = call_of(sends ? Collective::kSend : Collective::kReceive, all, all, Element::kFloat32);
-  call.peer = peer;
-  return call;
-}
 
 }  // namespace
 
@@ -309,179 +301,6 @@ TEST_CASE("arrays lose nothing that a thread writes while they leave the shared 
   own.free(words);
 }
 
-TEST_CASE("a group gives the staging memory of its messages back") {
-  auto groups = Group::of_threads(2, seconds(20));
-  std::vector<size_t> allocated;
-  for (int turn = 0; turn < 3; ++turn) {
-    std::vector<std::thread> threads;
-    for (size_t rank = 0; rank < 2; ++rank) {
-      threads.emplace_back([&, rank] {
-        Code code = Code::kOk;
-        const auto part = groups[rank]->split(0, 0, nullptr, &code);
-        REQUIRE(part != nullptr);
-        std::vector<float> x(50000);
-        CHECK(part->run(message_to(part->rank() ^ 1, x.data(), 50000, rank == 0)) == Code::kOk);
-        CHECK(part->run(message_to(part->rank() ^ 1, x.data(), 50000, rank == 1)) == Code::kOk);
-        CHECK(part->run(barrier_call()) == Code::kOk);
-      });
-    }
-    for (auto& thread : threads) thread.join();
-    allocated.push_back(groups[1]->segments()->own.allocated());
-  }
-  CHECK(allocated[2] == allocated[0]);
-}
-
-TEST_CASE("split, share and meet come after the operations that were submitted before them") {
-  for (int turn = 0; turn < 30; ++turn) {
-    std::atomic<int> good{0};
-    on_threads(2, [&](Group& group) {
-      std::vector<float> x(3000, 1.f), y(20000, 1.f), z(3, 1.f);
-      const CommOperand all(x.data(), 3000, 4);
-      const Call reduce = reduce_call(all, all, Element::kFloat32, Reduction::kSum);
-      std::vector<std::shared_ptr<Request>> requests;
-      for (int i = 0; i < 3; ++i) requests.push_back(group.submit(reduce));
-      if (turn % 2) {  // messages that end in another order than they begin in
-        const bool sends = group.rank() == 0;
-        requests.push_back(group.submit(message_to(1 - group.rank(), y.data(), 20000, sends)));
-        requests.push_back(group.submit(message_to(1 - group.rank(), z.data(), 3, !sends)));
-      }
-      Code code = Code::kOk;
-      std::byte mine[kInlineBytes] = {}, both[2 * kInlineBytes];
-      uint32_t sequence = 0;
-      if (turn % 3 == 0) {
-        CHECK(group.split(0, 0, nullptr, &code) != nullptr);
-      } else if (turn % 3 == 1) {
-        CHECK(group.share({5000}, nullptr, &code) != nullptr);
-      } else {
-        code = group.meet(mine, both, &sequence, nullptr);
-      }
-      bool fine = code == Code::kOk;
-      for (const auto& request : requests) fine = request->done() && request->code() == Code::kOk && fine;
-      good.fetch_add(fine && x[2999] == 8.f, std::memory_order_relaxed);
-    });
-    REQUIRE(good.load(std::memory_order_relaxed) == 2);
-  }
-}
-
-TEST_CASE("an interrupted split ends, and so do the operations for which it waits") {
-  class Interrupted final : public Waiter {
-   public:
-    bool interrupted() noexcept override { return true; }
-  } waiter;
-  auto groups = Group::of_threads(2, seconds(60));
-  groups[1]->set_activity(Activity::kComputing, seconds(60));
-  const auto request = groups[0]->submit(barrier_call());
-  Code code = Code::kOk;
-  const Deadline begin = Clock::now();
-  CHECK(groups[0]->split(0, 0, &waiter, &code) == nullptr);
-  CHECK(code == Code::kInterrupted);
-  CHECK(request->code() == Code::kInterrupted);
-  CHECK(Clock::now() - begin < promised(seconds(1)));
-}
-
-TEST_CASE("a rank that cannot join a new group keeps all members from it, and the old group stays usable" *
-          doctest::skip(kSanitized)) {
-  for (const bool descriptors : {true, false}) {
-    const auto statuses = in_processes(3, [&](Group& group) {
-      rlimit before{};
-      const auto kind = descriptors ? RLIMIT_NOFILE : RLIMIT_AS;
-      if (getrlimit(kind, &before) != 0) return 1;
-      const rlimit none{1, before.rlim_max};
-      if (group.rank() == 1 && setrlimit(kind, &none) != 0) return 2;
-      int refused = 0;
-      Code code = Code::kOk;
-      std::string text;
-      try {
-        (void)group.split(group.rank() == 2 ? 1 : 0, 0, nullptr, &code);
-      } catch (const Error& error) {
-        refused = error.code() == Code::kOutOfMemory;
-        text = error.what();
-      }
-      if (setrlimit(kind, &before) != 0) return 3;
-      if (refused != (group.rank() != 2) || code != Code::kOk) return 4;
-      if (group.rank() == 0 && text.find("rank 1 cannot join") == std::string::npos) return 5;
-      if (group.run(barrier_call()) != Code::kOk) return 6;
-      const auto part = group.split(0, 0, nullptr, &code);  // with what rank 1 lacked
-      return part && part->size() == 3 && part->run(barrier_call()) == Code::kOk ? 0 : 7;
-    });
-    for (const int status : statuses) CHECK(status == 0);
-  }
-}
-
-TEST_CASE("members of a group learn at once that one of them cannot map it" * doctest::skip(kSanitized)) {
-  const auto statuses = in_processes(3, [&](Group& group) {
-    if (group.rank() == 2) return 0;  // no member
-    uint64_t offset = 0;
-    if (group.rank() == 0) offset = group.make_words(2);
-    if (group.run(message_to(1 - group.rank(), &offset, 2, group.rank() == 0)) != Code::kOk) return 1;
-    rlimit before{};
-    if (getrlimit(RLIMIT_AS, &before) != 0) return 2;
-    const rlimit none{1, before.rlim_max};
-    if (group.rank() == 1 && setrlimit(RLIMIT_AS, &none) != 0) return 3;
-    std::shared_ptr<Group> part;
-    bool refused = false;
-    try {
-      part = group.join_words({0, 1}, offset);
-    } catch (const Error& error) {
-      refused = error.code() == Code::kOutOfMemory;
-    }
-    if (setrlimit(RLIMIT_AS, &before) != 0) return 4;
-    if (group.rank() == 1) {
-      usleep(3000000);  // this rank lives, and keeps its communicator
-      return refused ? 0 : 5;
-    }
-    const Deadline begin = Clock::now();
-    if (!part || part->run(barrier_call()) != Code::kPeerDied) return 6;
-    return part->fault().failure.rank == 1 && Clock::now() - begin < promised(seconds(1)) ? 0 : 7;
-  });
-  for (const int status : statuses) CHECK(status == 0);
-}
-
-TEST_CASE("a message that cannot begin keeps its deadline and its name while others go on") {
-  auto groups = Group::of_threads(3, milliseconds(400));
-  std::vector<float> x(3), y(3), z(3);
-  std::atomic<bool> over{false};
-  std::thread other([&] {
-    while (!over.load(std::memory_order_acquire)) {
-      if (groups[2]->run(message_to(0, z.data(), 3, true)) != Code::kOk) return;
-      usleep(20000);
-    }
-  });
-  groups[1]->set_activity(Activity::kComputing, milliseconds(1));
-  const Deadline begin = Clock::now();
-  const auto never = groups[0]->submit(message_to(1, x.data(), 3, false));
-  std::vector<std::shared_ptr<Request>> messages;
-  while (!never->done() && Clock::now() - begin < seconds(4)) {
-    messages.push_back(groups[0]->submit(message_to(2, y.data(), 3, false)));
-    if (!messages.back()->wait(deadline_in(seconds(4)), nullptr)) break;
-  }
-  over.store(true, std::memory_order_release);
-  CHECK(never->done());
-  CHECK(Clock::now() - begin < promised(seconds(1)));
-  const GroupFault fault = groups[0]->fault();
-  CHECK(fault.code == Code::kPeerStalled);
-  CHECK(fault.failure.rank == 1);
-  CHECK(fault.sequence == 1);
-  CHECK(fault.kind == Collective::kReceive);
-  groups[0]->close(std::chrono::nanoseconds(0));
-  other.join();
-}
-
-TEST_CASE("the error of a mismatched message names its own receive, not one that was submitted later") {
-  auto groups = Group::of_threads(3, seconds(20));
-  std::vector<float> x(500), y(500);
-  const auto first = groups[0]->submit(message_to(1, x.data(), 5, false));
-  const auto second = groups[0]->submit(message_to(2, y.data(), 77, false));
-  CHECK(groups[1]->run(message_to(0, x.data() + 100, 6, true)) == Code::kOk);  // so few bytes do not wait
-  REQUIRE(first->wait(deadline_in(seconds(10)), nullptr));
-  REQUIRE(second->wait(deadline_in(seconds(10)), nullptr));
-  CHECK(first->code() == Code::kMismatch);
-  const std::string text = groups[0]->message(first->code(), first->call());
-  CHECK(text.find("rank 0 called recv(5 of float32)") != std::string::npos);
-  CHECK(text.find("rank 1 called send(6 of float32)") != std::string::npos);
-  CHECK(text.find("operation 1 of rank 0") != std::string::npos);
-}
-
 TEST_CASE("a rank that closes is noticed in a round although another rank is late") {
   for (const int closes : {1, 2}) {
     auto groups = Group::of_threads(4, seconds(20));
@@ -491,26 +310,6 @@ TEST_CASE("a rank that closes is noticed in a round although another rank is lat
     CHECK(groups[0]->fault().failure.rank == closes);
     CHECK(Clock::now() - begin < promised(seconds(1)));
   }
-}
-
-TEST_CASE("a forked child that drops its copies, or ends, frees and ends nothing of its parent" *
-          doctest::skip(kThreadSanitized)) {
-  auto groups = Group::of_threads(1, seconds(5));
-  Code code = Code::kOk;
-  auto part = groups[0]->split(0, 0, nullptr, &code);
-  auto region = groups[0]->share({100}, nullptr, &code);
-  REQUIRE(part != nullptr);
-  REQUIRE(region != nullptr);
-  CHECK(exit_of_child([&] {
-          part.reset();
-          region.reset();
-          groups.clear();
-          return 0;
-        }) == 0);
-  const size_t allocated = groups[0]->segments()->own.allocated();
-  const auto next = groups[0]->split(0, 0, nullptr, &code);
-  REQUIRE(next != nullptr);
-  CHECK(groups[0]->segments()->own.allocated() > allocated);  // it has a block of its own
 }
 
 TEST_CASE("segments that cannot be made keep no descriptor") {

@@ -167,4 +167,12 @@ inline Call call_of(Collective kind, CommOperand in, CommOperand out, Element el
   return call;
 }
 
+// A message of float32 numbers to or from a rank.
+inline Call message_to(int peer, void* data, int64_t count, bool sends) {
+  const CommOperand all(data, count, 4);
+  Call call = call_of(sends ? Collective::kSend : Collective::kReceive, all, all, Element::kFloat32);
+  call.peer = peer;
+  return call;
+}
+
 }  // namespace gradring::testing
