@@ -301,7 +301,7 @@ class EagerCall {
     if (!o.or_float32) return dtype;
     if (result_dtype_ != kNoDtype) {
       if (takes_dtype(o, result_dtype_, dtype)) return result_dtype_;
-      const char* const must = dtype == Dtype::kBfloat16 ? "bfloat16 or float32" : dtype_name(dtype);
+      const std::string must = std::string(dtype_name(dtype)) + (is_narrow(dtype) ? " or float32" : "");
       throw py::type_error("[" + std::string(b_.name) + "] dtype is " + dtype_name(result_dtype_) + ", " +
                            operand_name(o.same_dtype) + " is " + dtype_name(dtype) + ": must be " + must);
     }

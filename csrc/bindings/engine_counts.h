@@ -41,6 +41,13 @@ void bind_counts(py::class_<E>& engine) {
           "pending_weight", [](E& e) { return e.state().pending_weight; },
           [](E& e, double weight) { e.state().pending_weight = weight; })
       .def_property(
+          "loss_scale", [](E& e) { return e.state().loss_scale; },
+          [](E& e, double scale) { e.state().loss_scale = scale; },
+          "What the gradient of the loss is multiplied by; 0 if this training scales no loss.")
+      .def_property(
+          "good_steps", [](E& e) { return e.state().good; }, [](E& e, int64_t n) { e.state().good = n; },
+          "Updates since the scale of the loss has changed.")
+      .def_property(
           "sums", [](E& e) { return numbers_of(e.state()); },
           [](E& e, const std::array<double, 8>& sums) { take_numbers(&e.state(), sums); },
           "Sums over the training batches since they were last set: loss, weight, right answers, samples; and then the "

@@ -39,7 +39,7 @@ py::dict dict_of(PyObject** keys, const char* const (&names)[N], PyObject* const
 
 py::dict result_of(const ChunkResult& result) {
   constexpr const char* ends[] = {"time", "steps", "rates", "epoch", "program", "error"};
-  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient", "id", "weight"};
+  constexpr const char* faults[] = {"", "nonfinite", "label", "callback", "gradient", "id", "weight", "overflow"};
   constexpr const char* names[] = {"end", "fault", "position", "rows", "row", "sample", "place", "value"};
   static PyObject* keys[std::size(names)];  // the GIL guards them
   throw_status(result.status);

@@ -29,7 +29,7 @@ inline constexpr int kSuccess = 0, kNotInitialized = 1, kAllocFailed = 3, kInval
                      kNotSupported = 15;
 inline constexpr int kNormal = 0, kTransposed = 1;
 inline constexpr int kCompute32 = 68, kCompute64 = 70, kComputeTf32 = 77;
-inline constexpr int kReal32 = 0, kReal64 = 1, kBfloat16 = 14;
+inline constexpr int kReal32 = 0, kReal64 = 1, kFloat16 = 2, kBfloat16 = 14;
 inline constexpr int kDescTransA = 3, kDescTransB = 4;
 inline constexpr int kPreferWorkspaceBytes = 1;
 // The least alignment of the operands' addresses, in bytes: the library expects 256 if it is not told.

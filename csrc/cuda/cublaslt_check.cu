@@ -72,6 +72,7 @@ static_assert(lt::kCompute64 == static_cast<int>(CUBLAS_COMPUTE_64F));
 static_assert(lt::kComputeTf32 == static_cast<int>(CUBLAS_COMPUTE_32F_FAST_TF32));
 static_assert(lt::kReal32 == static_cast<int>(CUDA_R_32F) && lt::kReal64 == static_cast<int>(CUDA_R_64F));
 static_assert(lt::kBfloat16 == static_cast<int>(CUDA_R_16BF));
+static_assert(lt::kFloat16 == static_cast<int>(CUDA_R_16F));
 static_assert(lt::kDescTransA == static_cast<int>(CUBLASLT_MATMUL_DESC_TRANSA));
 static_assert(lt::kDescTransB == static_cast<int>(CUBLASLT_MATMUL_DESC_TRANSB));
 static_assert(lt::kPreferWorkspaceBytes == static_cast<int>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES));

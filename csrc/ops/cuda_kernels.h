@@ -67,10 +67,10 @@ CudaRun by_real_cuda(const OpCall& call) noexcept {
   }
 }
 
-// The same with a third kernel, for bfloat16.
-template <CudaRun kFloat, CudaRun kDouble, CudaRun kBfloat>
+// The same with a third kernel, for 16-bit floats.
+template <CudaRun kFloat, CudaRun kDouble, CudaRun kNarrow>
 CudaRun by_product_cuda(const OpCall& call) noexcept {
-  return call[0].dtype == Dtype::kBfloat16 ? kBfloat : by_real_cuda<kFloat, kDouble>(call);
+  return is_narrow(call[0].dtype) ? kNarrow : by_real_cuda<kFloat, kDouble>(call);
 }
 
 // Does the same for launches over many arrays.

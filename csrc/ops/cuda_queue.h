@@ -8,9 +8,9 @@ namespace gradring {
 
 struct CudaQueue;
 
-// The dtypes of a product's operands, and of its result where that differs. Products of bfloat16 are summed in float32. Records of
-// algorithms hold these numbers.
-enum class ProductDtypes : uint8_t { kFloat32, kFloat64, kBfloat16, kBfloat16ToFloat32 };
+// The dtypes of a product's operands, and of its result where that differs. Products of 16-bit floats are summed in
+// float32. Records of algorithms hold these numbers.
+enum class ProductDtypes : uint8_t { kFloat32, kFloat64, kBfloat16, kBfloat16ToFloat32, kFloat16, kFloat16ToFloat32 };
 
 // C = op(A) op(B), row-major, where op(A) is m x k and op(B) k x n.
 struct CudaProduct {

@@ -54,8 +54,8 @@ struct Shape {
 using DtypeSet = uint32_t;
 constexpr DtypeSet only(Dtype dtype) noexcept { return DtypeSet{1} << static_cast<int>(dtype); }
 inline constexpr DtypeSet kRealDtypes = only(Dtype::kFloat32) | only(Dtype::kFloat64);
-// The dtypes of matrix products. Products of bfloat16 are summed in float32.
-inline constexpr DtypeSet kProductDtypes = kRealDtypes | only(Dtype::kBfloat16);
+// The dtypes of matrix products. Products of 16-bit floats are summed in float32.
+inline constexpr DtypeSet kProductDtypes = kRealDtypes | only(Dtype::kFloat16) | only(Dtype::kBfloat16);
 inline constexpr DtypeSet kAllDtypes = (DtypeSet{1} << kDtypes) - 1;
 inline constexpr DtypeSet kClassNumberDtypes = only(Dtype::kInt32) | only(Dtype::kInt64);
 
@@ -74,7 +74,7 @@ struct Operand {
   DtypeSet dtypes = 0;          // the dtypes it may have; 0: that of operand same_dtype
   int8_t same_dtype = -1;       // it has the dtype of this operand
   int8_t dtype_attribute = -1;  // a result has the dtype that this attribute names
-  bool or_float32 = false;      // it may also be float32 if operand same_dtype is bfloat16
+  bool or_float32 = false;      // it may also be float32 if operand same_dtype is a 16-bit float
   int8_t like = -1;             // it has the shape of this operand; -1: OpSchema::shape or check decides
   bool optional = false;
   Layout layout = Layout::kDense;
@@ -292,7 +292,7 @@ OpRun always(const OpCall&) noexcept {
 
 // Whether this operand may have this dtype, where the operand whose dtype it takes has the dtype `other`.
 constexpr bool takes_dtype(const Operand& operand, Dtype dtype, Dtype other) noexcept {
-  return dtype == other || (operand.or_float32 && other == Dtype::kBfloat16 && dtype == Dtype::kFloat32);
+  return dtype == other || (operand.or_float32 && is_narrow(other) && dtype == Dtype::kFloat32);
 }
 
 // A function for OpSchema::cpu that chooses between kernels for the two real dtypes by the dtype of operand kOperand.
@@ -305,10 +305,10 @@ OpRun by_real(const OpCall& call) noexcept {
   }
 }
 
-// The same with a third kernel, for bfloat16.
-template <OpRun kFloat, OpRun kDouble, OpRun kBfloat>
+// The same with a third kernel, for 16-bit floats.
+template <OpRun kFloat, OpRun kDouble, OpRun kNarrow>
 OpRun by_product(const OpCall& call) noexcept {
-  return call[0].dtype == Dtype::kBfloat16 ? kBfloat : by_real<kFloat, kDouble>(call);
+  return is_narrow(call[0].dtype) ? kNarrow : by_real<kFloat, kDouble>(call);
 }
 
 }  // namespace gradring

@@ -46,16 +46,18 @@ int queue_product(const OpCall& call, const CudaQueue& queue, const CudaProduct&
                 stream_of(queue), step, c, p.m, p.n, p.ldc);
 }
 
-// The same for operands of bfloat16: the result c is bfloat16 or float32.
+// The same for operands of 16-bit floats, whose dtype is that of the call's first operand: the result c has it too, or is float32.
 inline int queue_half_product(const OpCall& call, const CudaQueue& queue, const MatrixView& a, const void* a_data,
                               const MatrixView& b, const void* b_data, const Tensor& c) noexcept {
   const MatrixView result = matrix_view(c);
-  if (c.dtype == Dtype::kBfloat16) {
-    return queue_product(call, queue, product_of(a, b, result, ProductDtypes::kBfloat16), a_data, b_data,
-                         c.as<__nv_bfloat16>());
+  const bool float16 = call[0].dtype == Dtype::kFloat16;
+  if (is_narrow(c.dtype)) {  // zeros have the same bits in both
+    return queue_product(call, queue,
+                         product_of(a, b, result, float16 ? ProductDtypes::kFloat16 : ProductDtypes::kBfloat16), a_data,
+                         b_data, c.as<__nv_bfloat16>());
   }
-  return queue_product(call, queue, product_of(a, b, result, ProductDtypes::kBfloat16ToFloat32), a_data, b_data,
-                       c.as<float>());
+  const ProductDtypes dtypes = float16 ? ProductDtypes::kFloat16ToFloat32 : ProductDtypes::kBfloat16ToFloat32;
+  return queue_product(call, queue, product_of(a, b, result, dtypes), a_data, b_data, c.as<float>());
 }
 
 // The work that follows a product of rows x columns: bias and activation, or the derivative of an activation.

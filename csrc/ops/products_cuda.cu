@@ -17,6 +17,8 @@ Types types_of(ProductDtypes dtypes, bool tf32) noexcept {
     case ProductDtypes::kFloat64: return {lt::kReal64, lt::kReal64, lt::kCompute64, lt::kReal64};
     case ProductDtypes::kBfloat16: return {lt::kBfloat16, lt::kBfloat16, lt::kCompute32, lt::kReal32};
     case ProductDtypes::kBfloat16ToFloat32: return {lt::kBfloat16, lt::kReal32, lt::kCompute32, lt::kReal32};
+    case ProductDtypes::kFloat16: return {lt::kFloat16, lt::kFloat16, lt::kCompute32, lt::kReal32};
+    case ProductDtypes::kFloat16ToFloat32: return {lt::kFloat16, lt::kReal32, lt::kCompute32, lt::kReal32};
     default: return {lt::kReal32, lt::kReal32, tf32 ? lt::kComputeTf32 : lt::kCompute32, lt::kReal32};
   }
 }

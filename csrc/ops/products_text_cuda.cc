@@ -43,7 +43,7 @@ bool read_choice(Reader line, RecordedAlgorithm* choice) {
   }
   if (!line.flag(&p.trans_a) || !line.flag(&p.trans_b)) return false;
   int dtypes = 0;
-  if (!line.number(&dtypes) || dtypes < 0 || dtypes > static_cast<int>(ProductDtypes::kBfloat16ToFloat32)) return false;
+  if (!line.number(&dtypes) || dtypes < 0 || dtypes > static_cast<int>(ProductDtypes::kFloat16ToFloat32)) return false;
   p.dtypes = static_cast<ProductDtypes>(dtypes);
   if (!line.number(&p.alignment) || p.alignment < 1 || p.alignment > 256) return false;
   if (!line.number(&choice->workspace_bytes)) return false;

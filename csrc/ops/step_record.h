@@ -12,7 +12,15 @@
 
 namespace gradring {
 
-enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback, kGradient, kId, kWeight };
+// kOverflow is no fault of the run: it only ends this step without an update, because a scaled gradient is not finite. The
+// bookkeeping after the step halves the scale and clears it, so the host never sees it.
+enum class Fault : uint8_t { kNone, kNonFinite, kLabel, kCallback, kGradient, kId, kWeight, kOverflow };
+
+// Loss scaling, for gradients that pass through float16: the gradient of the loss is multiplied by a power of two, and the
+// update divides by it. The scale begins and grows as PyTorch's GradScaler has it, and ends where apex ends it. At the least scale,
+// an overflow is a fault, so that no run skips steps for ever.
+inline constexpr double kLeastLossScale = 1, kMostLossScale = 16777216;
+inline constexpr int64_t kStepsToGrow = 2000;  // so many updates without an overflow double the scale
 
 // When an instruction runs, as bits. A micro-batch is the first of an update or a later one, and it may be the last. A
 // step is on the bounded route until bound_gradient finds that a gradient might be infinite.
@@ -39,6 +47,7 @@ struct StepRecord {
   uint64_t seed = 0;                 // a key of the random numbers, with `draw` and the sample's number
   uint64_t draw = 0;                 // the number of this forward pass
   double pending_weight = 0;         // the total weight of the earlier micro-batches of this update
+  double loss_scale = 1;             // what the gradient of the loss is multiplied by
   bool check_finite = true;          // a loss that is not finite is a fault
   bool need_weight = false;          // a batch whose samples' weights are all zero is a fault
   const int64_t* samples = nullptr;  // the sample number of each row; null: first_sample + row
@@ -64,6 +73,9 @@ struct StepRecord {
   // Returns one of this update's learning rates.
   double rate(int64_t which) const noexcept { return which < rate_count ? rates[which] : learning_rate; }
 
+  // Whether a gradient, or a loss, that is not finite only shows that the scale is too large.
+  bool may_skip() const noexcept { return loss_scale > kLeastLossScale; }
+
   // Called if a gradient may be infinite: separate updates then run instead of those that are fused into products.
   void leave_bounded_route() noexcept {
     moment = static_cast<uint8_t>((moment & ~static_cast<unsigned>(When::kBounded)) |
@@ -86,6 +98,7 @@ enum class StepField : uint8_t {
   kBounded,
   kClip,
   kGradientNorm,
+  kLossScale,
 };
 
 struct StepFieldFacts {
@@ -94,7 +107,7 @@ struct StepFieldFacts {
   bool given;  // it has its value before the first instruction runs
 };
 
-inline constexpr std::array<StepFieldFacts, 13> kStepFields = {{
+inline constexpr std::array<StepFieldFacts, 14> kStepFields = {{
     {"", kNoDtype, false},
     {"learning_rate", Dtype::kFloat64, true},
     {"number", Dtype::kInt64, true},
@@ -108,6 +121,7 @@ inline constexpr std::array<StepFieldFacts, 13> kStepFields = {{
     {"bounded", Dtype::kBool, true},
     {"clip", Dtype::kFloat64, false},
     {"gradient_norm", Dtype::kFloat64, false},
+    {"loss_scale", Dtype::kFloat64, true},
 }};
 
 // The address of a field. `finite` (there is no fault) and `bounded` (a bit of the moment) have no storage of their
@@ -126,6 +140,7 @@ inline void* address_of(StepRecord& record, StepField field) noexcept {
     case StepField::kBounded: return &record.moment;
     case StepField::kClip: return &record.clip;
     case StepField::kGradientNorm: return &record.gradient_norm;
+    case StepField::kLossScale: return &record.loss_scale;
     case StepField::kNone: break;
   }
   return nullptr;

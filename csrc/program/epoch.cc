@@ -1,6 +1,7 @@
 #include "program/epoch.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/ticks.h"
 #include "runtime/trace.h"
@@ -44,12 +45,13 @@ struct Ledger {
     given.learning_rate = *given.rates;
     given.number = state.updates - state.fresh + 1;
     given.pending_weight = state.pending_weight;
+    given.loss_scale = state.loss_scale == 0 ? 1 : state.loss_scale;
   }
 
   // Collects the results of a step. Lane 0 calls this after each one.
   void enter(const Turn& turn, const StepRecord& step) noexcept {
     const Batch& batch = turn.batch;
-    if (step.fault != Fault::kNone) {
+    if (step.fault != Fault::kNone && step.fault != Fault::kOverflow) {
       result.end = ChunkEnd::kError;
       result.take_fault(step);
       result.position = batch.position;
@@ -62,28 +64,37 @@ struct Ledger {
     }
     ++steps;
     ++totals.steps;
-    totals.samples += std::max<int64_t>(batch.rows, 0);
-    totals.loss_sum += step.loss_sum;
-    totals.loss_weight += step.loss_weight;
     totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
-    totals.correct += step.correct;
+    // A batch whose loss is not finite, which its scale excuses, is in no mean.
+    const bool counts = !step.may_skip() || std::isfinite(step.loss_sum);
+    if (counts) {
+      totals.samples += std::max<int64_t>(batch.rows, 0);
+      totals.loss_sum += step.loss_sum;
+      totals.loss_weight += step.loss_weight;
+      totals.correct += step.correct;
+    }
     if (!options.train) return;
     if (state.pending == 0) state.before_group = state.sums;
-    state.sums.loss_sum += step.loss_sum;
-    state.sums.loss_weight += step.loss_weight;
-    state.sums.correct += step.correct;
-    state.sums.samples += options.ranks != nullptr ? options.ranks->rows()
-                          : batch.whole_rows > 0   ? batch.whole_rows
-                                                   : batch.rows;
+    if (counts) {
+      state.sums.loss_sum += step.loss_sum;
+      state.sums.loss_weight += step.loss_weight;
+      state.sums.correct += step.correct;
+      state.sums.samples += options.ranks != nullptr ? options.ranks->rows()
+                            : batch.whole_rows > 0   ? batch.whole_rows
+                                                     : batch.rows;
+    }
     ++state.draws;
     ++state.pending;
     state.pending_weight += step.loss_weight;
     if (turn.given.moment & static_cast<uint8_t>(When::kLast)) updated(step);
   }
 
+  // An update is done, or skipped.
   void updated(const StepRecord& step) noexcept {
     state.pending = 0;
     state.pending_weight = 0;
+    state.adapt_scale(step.fault != Fault::kOverflow);
+    if (step.fault == Fault::kOverflow) return;
     ++state.updates;
     ++updates;
     ++totals.updates;
@@ -214,7 +225,7 @@ ChunkResult flush_updates(Team& team, Executor& executor, const ChunkOptions& op
   team.run(executor.lanes(), [&](const Lane& lane) noexcept {
     const StepRecord& step = executor.run(lane, turn.given, nullptr);
     if (lane.index != 0) return;
-    if (step.fault == Fault::kNone) return ledger.updated(step);
+    if (step.fault == Fault::kNone || step.fault == Fault::kOverflow) return ledger.updated(step);
     ledger.result.end = ChunkEnd::kError;
     ledger.result.fault = step.fault;
   });

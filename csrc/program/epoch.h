@@ -61,8 +61,20 @@ struct TrainState {
   uint64_t draws = 0;   // how many forward passes there were so far: a part of the key of dropout's random numbers
   int64_t pending = 0;  // batches whose gradients wait for an update (accumulate > 1)
   double pending_weight = 0;
+  double loss_scale = 0;   // the scale of the next update; 0: this training scales no loss
+  int64_t good = 0;        // updates since the scale has changed
   EpochSums sums;          // sums over the training batches since the caller last set them
   EpochSums before_group;  // the value of `sums` before the first of the pending batches
+
+  // Adapts the scale to whether the gradients of an update were finite. Devices call it, too.
+  constexpr void adapt_scale(bool finite) noexcept {
+    if (loss_scale == 0) return;
+    good = finite ? good + 1 : 0;
+    if (!finite) loss_scale = loss_scale / 2 < kLeastLossScale ? kLeastLossScale : loss_scale / 2;
+    if (good < kStepsToGrow) return;
+    good = 0;
+    loss_scale = loss_scale * 2 > kMostLossScale ? kMostLossScale : loss_scale * 2;
+  }
 
   void drop_pending() noexcept {
     if (pending > 0) sums = before_group;

@@ -72,6 +72,7 @@ inline void set_arena(Arenas* arenas, BufferKind kind, AlignedArena& memory) {
 struct Perceptron {
   int64_t rows, in, hidden, out;
   Dtype dtype = Dtype::kFloat32;
+  bool scaled = false;  // the loss is multiplied by its scale, and an update whose gradients are not finite is skipped
 
   int64_t size() const { return static_cast<int64_t>(size_of(dtype)); }
   int64_t w1() const { return 0; }
@@ -80,7 +81,7 @@ struct Perceptron {
   int64_t b2() const { return w2() + hidden * out; }
   int64_t elements() const { return b2() + out; }
 
-  int64_t temp_bytes() const { return (2 * rows * hidden + 2 * rows * out) * size() + 64; }
+  int64_t temp_bytes() const { return (2 * rows * hidden + (scaled ? 3 : 2) * rows * out) * size() + 128; }
 
   Program program() const {
     ProgramMaker make;
@@ -96,25 +97,38 @@ struct Perceptron {
     const View h = real(BufferKind::kTemp, {rows, hidden}, 0);
     const View dh = real(BufferKind::kTemp, {rows, hidden}, rows * hidden);
     const View z = real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden);
-    const View dz = real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden + rows * out);
-    const int64_t end = (2 * rows * hidden + 2 * rows * out) * size();
-    const View totals =
-        make.view(BufferKind::kTemp, Dtype::kInt64, {sizeof(LossTotals) / sizeof(int64_t)}, (end + 7) / 8 * 8);
+    const View raw = real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden + rows * out);
+    const View dz = scaled ? real(BufferKind::kTemp, {rows, out}, 2 * rows * hidden + 2 * rows * out) : raw;
+    const int64_t end = ((2 * rows * hidden + (scaled ? 3 : 2) * rows * out) * size() + 7) / 8 * 8;
+    const View totals = make.view(BufferKind::kTemp, Dtype::kInt64, {sizeof(LossTotals) / sizeof(int64_t)}, end);
     const View all = real(BufferKind::kParam, {elements()}, 0), all_grads = real(BufferKind::kGrad, {elements()}, 0);
     const View momentum = real(BufferKind::kState, {elements()}, 0);
     const AttributeValue relu = integer_value(1);
     make.emit("linear", {{"x", x}, {"w", weight1}, {"b", bias1}, {"y", h}}, {{"activation", relu}});
     make.emit("linear", {{"x", h}, {"w", weight2}, {"b", bias2}, {"y", z}});
-    make.emit("cross_entropy", {{"x", z}, {"target", y}, {"dx", dz}, {"column_sums", db2}, {"totals", totals}},
-              {{"reduction", integer_value(1)}});
+    std::vector<std::pair<std::string_view, View>> loss = {{"x", z}, {"target", y}, {"dx", raw}, {"totals", totals}};
+    if (!scaled) loss.insert(loss.end() - 1, {"column_sums", db2});
+    make.emit("cross_entropy", loss, {{"reduction", integer_value(1)}});
     make.emit("check_step", {{"totals", totals}, {"loss_sum", {}}, {"weight", {}}, {"correct", {}}, {"finite", {}}},
               {{"rows", integer_value(rows)}});
+    if (scaled) {
+      make.emit("scale_gradient", {{"x", raw}, {"scale", {}}, {"loss", {}}, {"y", dz}});
+      make.emit("column_sums", {{"x", dz}, {"y", db2}});
+    }
     make.emit("linear_dx", {{"dy", dz}, {"w", weight2}, {"source", h}, {"dx", dh}, {"column_sums", db1}},
               {{"activation", relu}});
     make.emit("linear_dw", {{"x", h}, {"dy", dz}, {"dw", dw2}});
     make.emit("linear_dw", {{"x", x}, {"dy", dh}, {"dw", dw1}});
-    make.emit("sgd", {{"param", all}, {"gradient", all_grads}, {"momentum", momentum}, {"lr", {}}, {"finite", {}}},
-              {{"momentum", real_value(0.9)}});
+    std::vector<std::pair<std::string_view, View>> update = {
+        {"param", all}, {"gradient", all_grads}, {"momentum", momentum}, {"lr", {}}, {"finite", {}}};
+    if (scaled) {
+      const View squares =
+          make.view(BufferKind::kTemp, Dtype::kFloat64, {1}, end + static_cast<int64_t>(sizeof(LossTotals)));
+      make.emit("sum_of_squares", {{"gradient", all_grads}, {"sum", squares}});
+      make.emit("clip", {{"sum", squares}, {"clip", {}}, {"norm", {}}, {"scale", {}}});
+      update.push_back({"clip", {}});
+    }
+    make.emit("sgd", update, {{"momentum", real_value(0.9)}});
     return make.program;
   }
 };

@@ -19,7 +19,7 @@ enum class Dtype : uint8_t {
   kUint16,
   kUint32,
   kUint64,
-  // The op cast converts to and from these; no other kernel computes in them.
+  // The op cast converts to and from these, and products read and write them; no kernel computes in them.
   kFloat16,
   kBfloat16,
 };
@@ -30,6 +30,9 @@ constexpr size_t size_of(Dtype dtype) noexcept {
   constexpr size_t sizes[kDtypes + 1] = {4, 8, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 2, 1};
   return sizes[static_cast<int>(dtype)];
 }
+// Whether these are floats of 16 bits.
+constexpr bool is_narrow(Dtype dtype) noexcept { return dtype == Dtype::kFloat16 || dtype == Dtype::kBfloat16; }
+
 constexpr const char* dtype_name(Dtype dtype) noexcept {
   constexpr const char* names[kDtypes + 1] = {"float32", "float64", "bool",     "int8",         "int16",
                                               "int32",   "int64",   "uint8",    "uint16",       "uint32",

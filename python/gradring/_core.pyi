@@ -193,7 +193,23 @@ class Engine:
     def fresh(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     @property
+    def good_steps(self) -> int:
+        """
+        Updates since the scale of the loss has changed.
+        """
+    @good_steps.setter
+    def good_steps(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
     def lanes(self) -> int:
+        ...
+    @property
+    def loss_scale(self) -> float:
+        """
+        What the gradient of the loss is multiplied by; 0 if this training scales no loss.
+        """
+    @loss_scale.setter
+    def loss_scale(self, arg1: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
     @property
     def pending(self) -> int:

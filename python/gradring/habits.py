@@ -50,7 +50,7 @@ _INSTEAD: dict[str, dict[str, str]] = {
         ),
         **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps"), "accumulate= is that number"),
         **dict.fromkeys(("accelerator", "devices"), "give device='cuda' or 'cpu', and replicas= for their number"),
-        "precision": "dtype= is 'float32', 'float64', 'bfloat16' or, on a CUDA device, 'tf32'",
+        "precision": "dtype= is 'float32', 'float64', 'bfloat16', 'float16' or, on a CUDA device, 'tf32'",
     },
     "Loader": {
         **dict.fromkeys(("num_workers", "workers"), _WORKERS),

@@ -9,7 +9,19 @@ from gradring import cuda_devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
 from gradring.errors import DeviceUnavailable, NotBuilt
 
-__all__ = ["Options", "checked_lengths", "parts_of", "replicas_of", "shards_of", "staleness_of"]
+__all__ = [
+    "FIRST_SCALE",
+    "MOST_SCALE",
+    "Options",
+    "checked_lengths",
+    "parts_of",
+    "replicas_of",
+    "shards_of",
+    "staleness_of",
+]
+
+FIRST_SCALE, MOST_SCALE = 2**16, 2**24
+"""The scale of the loss at the begin of a training in float16, and the largest one."""
 
 _MOST_THREADS = 256
 _ASYNCHRONOUS = ("locked", "atomic", "hogwild")
@@ -19,7 +31,7 @@ _ASYNCHRONOUS = ("locked", "atomic", "hogwild")
 class Options:
     """The options that a session has too."""
 
-    dtype: Literal["float32", "float64", "bfloat16", "tf32"]
+    dtype: Literal["float32", "float64", "bfloat16", "float16", "tf32"]
     threads: int | Literal["auto"]
     accumulate: int
     clip_norm: float | None
@@ -32,7 +44,7 @@ class Options:
     ) -> Options:
         """Check these options; errors begin with ``where``."""
         return cls(
-            dtype=float_dtype(where, dtype, ("bfloat16", "tf32")),
+            dtype=float_dtype(where, dtype, ("bfloat16", "float16", "tf32")),
             threads=auto_or_whole(where, "threads", threads, 1, _MOST_THREADS) or "auto",
             accumulate=whole(where, "accumulate", accumulate, 1),
             clip_norm=None if clip_norm is None else real(where, "clip_norm", clip_norm, above=0, also="None"),
@@ -44,6 +56,11 @@ class Options:
     def stored(self) -> Literal["float32", "float64"]:
         """The dtype of the parameters."""
         return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def scales(self) -> bool:
+        """Whether the loss is multiplied by a scale, because gradients pass through float16."""
+        return self.dtype == "float16"
 
     @property
     def operands(self) -> str | None:

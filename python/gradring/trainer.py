@@ -89,7 +89,11 @@ class Trainer(TrainerBase):
 
     ``dtype`` is that of parameters and arithmetic, ``"float32"`` or ``"float64"``. With ``"bfloat16"`` everything is float32
     but the matrices that products read, which are rounded to bfloat16: far faster where the CPU has a tile unit. With
-    ``"tf32"``, on CUDA devices alone, they are rounded to tf32, which has 10 bits behind the first one.
+    ``"tf32"``, on CUDA devices alone, they are rounded to tf32, which has 10 bits behind the first one. With
+    ``"float16"`` they are rounded to float16, and the loss is scaled, so that small gradients stay above zero:
+    ``loss_scale`` is the scale. A step whose gradients are infinite or NaN halves it and is skipped: it changes neither
+    parameters nor optimizer state nor buffers, is no update, and its batch counts as read. At the scale 1 it
+    raises ``NonFinite``.
     ``products`` says how float32 matrices are multiplied in steps and evaluations on the CPU, as ``gr.set_float32_products``
     does, whose choice counts without it and for ``predict``. ``plan()`` shows both, and files record neither.
 

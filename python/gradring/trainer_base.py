@@ -71,6 +71,12 @@ class TrainerBase(Settled):
                 self._session.set_optimizer(optimizer)
 
     @property
+    def loss_scale(self) -> float:
+        """What the gradient of the loss is multiplied by, with ``dtype="float16"``; 1.0 with other dtypes."""
+        self._session.settle()
+        return self._session.loss_scale
+
+    @property
     def frozen(self) -> tuple[str, ...]:
         """The names of the parameters that training leaves as they are."""
         return self._session.frozen

@@ -25,6 +25,7 @@ from gradring.history import History
 from gradring.model_file import as_notes, description
 from gradring.nn.params import write
 from gradring.optim import Optimizer
+from gradring.options import MOST_SCALE
 from gradring.session.base import BaseSession
 from gradring.session.measured import Measured
 from gradring.session.purposes import Purpose
@@ -36,7 +37,8 @@ _STATE = "optimizer/"  # the prefix of the names of the optimizer's arrays in a 
 _EPOCH = "training/epoch/"  # the prefix of the arrays that the current epoch has measured
 _WAITING = "training/gradients/"  # the prefix of the gradients that wait for the rest of their group
 _VERSION = "1"
-_DEFAULTS = {"fresh": 0, "pending": 0}  # counts that a file may lack, because it is older than they are
+# Counts that a file may lack, because it is older than they are, or of a training that scaled no loss.
+_DEFAULTS = {"fresh": 0, "pending": 0, "loss_scale": 0, "good_steps": 0}
 
 
 @dataclass(slots=True)
@@ -395,4 +397,7 @@ class TrainingState:
         counts = {name: count_of(name, source.get(name, _DEFAULTS.get(name))) for name in self.counts()}
         if counts.get("fresh", 0) > counts["step"]:
             raise ValueError(f"fresh is {counts['fresh']}, and only {counts['step']} updates were made")
+        scale = counts.get("loss_scale", 0)
+        if scale & (scale - 1) or scale > MOST_SCALE:
+            raise ValueError(f"loss_scale is {scale}: must be a power of two, at most {MOST_SCALE}")
         return counts

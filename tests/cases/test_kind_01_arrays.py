@@ -197,10 +197,10 @@ def test_operations_take_floats_of_every_form(form, tmp_path):
     np.testing.assert_allclose(gr.ops.matmul(given, w.astype(plain.dtype)), WHOLE @ w, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["int16", "int8", "uint32", "int64", "bool", "float16", "complex64"])
+@pytest.mark.parametrize("dtype", ["int16", "int8", "uint32", "int64", "bool", "complex64"])
 def test_an_operation_says_what_it_takes(dtype):
     for call in (gr.ops.relu, gr.ops.softmax, lambda x: gr.ops.matmul(x, x)):
-        with pytest.raises(TypeError, match=rf"dtype {dtype}: must be float32( or float64|, float64 or bfloat16)"):
+        with pytest.raises(TypeError, match=rf"dtype {dtype}: must be float32( or float64|, float64, float16 or bfloat16)"):
             call(np.ones((2, 2), dtype))
 
 

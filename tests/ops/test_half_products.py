@@ -172,8 +172,10 @@ def test_bad_input() -> None:
         gr.ops.matmul(half, double)
     with pytest.raises(TypeError, match=r"\[matmul\] a is float32, b is bfloat16: must have the same dtype"):
         gr.ops.matmul(single, half)
-    with pytest.raises(TypeError, match=r"\[matmul\] a is of dtype float16: must be float32, float64 or bfloat16"):
+    with pytest.raises(TypeError, match=r"\[matmul\] a is float16, b is bfloat16: must have the same dtype"):
         gr.ops.matmul(half.astype(np.float16), half)
+    with pytest.raises(TypeError, match=r"\[matmul\] dtype is bfloat16, a is float16: must be float16 or float32"):
+        gr.ops.matmul(half.astype(np.float16), half.astype(np.float16), dtype="bfloat16")
     for given_a, must in ((half, "bfloat16 or float32"), (single, "float32")):
         with pytest.raises(TypeError, match=rf"\[matmul\] dtype is float64, a is .*: must be {must}"):
             gr.ops.matmul(given_a, given_a, dtype="float64")

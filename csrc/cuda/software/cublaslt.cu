@@ -140,7 +140,7 @@ int extents(const Product& p, const Matrix& a, const Matrix& b, const Matrix& d,
   *m = number(p.trans_a ? a.columns : a.rows), *k = number(p.trans_a ? a.rows : a.columns);
   *n = number(p.trans_b ? b.rows : b.columns);
   const bool fits = number(p.trans_b ? b.columns : b.rows) == *k && number(d.rows) == *m && number(d.columns) == *n;
-  const bool to_float = a.type == lt::kBfloat16 && d.type == lt::kReal32;
+  const bool to_float = (a.type == lt::kBfloat16 || a.type == lt::kFloat16) && d.type == lt::kReal32;
   if (a.type != b.type || (d.type != a.type && !to_float)) return lt::kNotSupported;
   if ((p.compute == lt::kCompute64) != (a.type == lt::kReal64)) return lt::kNotSupported;
   if (p.compute == lt::kComputeTf32 && a.type != lt::kReal32) return lt::kNotSupported;
@@ -217,6 +217,8 @@ int run(LtHandle, LtDescription product, const void* alpha, const void* a, LtDes
   };
   if (x.type == lt::kReal64) return as(Types<double, double, double>{});
   if (x.type == lt::kReal32) return as(Types<float, float, float>{});
+  if (x.type == lt::kFloat16)
+    return z.type == lt::kReal32 ? as(Types<__half, float, float>{}) : as(Types<__half, __half, float>{});
   return z.type == lt::kReal32 ? as(Types<Bf16, float, float>{}) : as(Types<Bf16, Bf16, float>{});
 }
 

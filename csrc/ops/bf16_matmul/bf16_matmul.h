@@ -1,5 +1,5 @@
-// bf16_matmul: C = epilogue(op(A) op(B)) for matrices of bfloat16, row-major. All sums and the epilogue are in float32, and
-// each result is rounded once, when it is written.
+// bf16_matmul: C = epilogue(op(A) op(B)) for matrices of bfloat16 or float16, row-major. All sums and the epilogue are in
+// float32, and each result is rounded once, when it is written.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +12,10 @@
 
 namespace gradring {
 
-// An array of float32 or of bfloat16, or none.
+// An array of float32, or of the 16-bit float of the product that it belongs to, or none.
 struct HalfOrFloat {
   void* data = nullptr;
-  bool half = false;  // its elements are bfloat16
+  bool half = false;  // its elements have 16 bits
 
   explicit operator bool() const noexcept { return data != nullptr; }
 };
@@ -30,6 +30,7 @@ struct HalfOrFloat {
 //   C = v
 struct Bf16MatmulArguments {
   int64_t m = 0, n = 0, k = 0;  // op(A) is m x k, op(B) is k x n, C is m x n
+  bool float16 = false;         // all elements of 16 bits are float16, and Bfloat only stands for their bits
   const Bfloat* a = nullptr;
   int64_t lda = 0;  // elements between rows of A as it lies in memory
   bool trans_a = false;
@@ -49,7 +50,8 @@ struct Bf16MatmulArguments {
 };
 
 // How products are computed: products of tiles where that unit is faster than multiply-adds, which is measured once, or
-// multiply-adds of numbers that are converted while they are packed. Few rows are always multiplied as they are read.
+// multiply-adds of numbers that are converted while they are packed. Few rows of bfloat16 are always multiplied as they are
+// read. float16 has no products of tiles, and few rows of it are packed, too.
 enum class Bf16Way : uint8_t { kFastest, kWidened, kTiles };
 // For tests: sets the way. The tiles may be emulated ones, see ops/tiles/tiles.h.
 void set_bf16_way(Bf16Way way) noexcept;

@@ -29,7 +29,7 @@ void add_sums(const Lane& lane, const Bf16MatmulArguments& g, const float* parti
     Vec<float> sum = load_partial(partial + j, count);
     for (int64_t block = 1; block < blocks; ++block) sum += load_partial(partial + block * g.n + j, count);
     if (g.column_sums.half) {
-      store_narrow(static_cast<Bfloat*>(g.column_sums.data) + j, sum, count);
+      store_narrow(static_cast<Bfloat*>(g.column_sums.data) + j, sum, count, g.float16);
     } else {
       store_partial(static_cast<float*>(g.column_sums.data) + j, sum, count);
     }

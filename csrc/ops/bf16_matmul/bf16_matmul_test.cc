@@ -17,10 +17,16 @@ using testing::uniform;
 
 namespace {
 
-// Every instruction set with multiply-adds, with emulated tiles, and the tile unit if there is one.
+bool in_float16 = false;  // whether the problems of a test are of float16, and not of bfloat16
+
+// Every instruction set with multiply-adds, with emulated tiles, and the tile unit if there is one. `float16_too`: multiply-adds of
+// float16, too.
 template <class Body>
-void for_each_way(const Body& body) {
+void for_each_way(const Body& body, bool float16_too = false) {
   testing::for_each_isa([&] {
+    in_float16 = float16_too;
+    if (float16_too) body();
+    in_float16 = false;
     set_bf16_way(Bf16Way::kWidened);
     body();
     set_bf16_way(Bf16Way::kTiles);
@@ -34,7 +40,7 @@ void for_each_way(const Body& body) {
 
 std::vector<Bfloat> halves(int64_t n) {
   std::vector<Bfloat> made;
-  for (const double value : testing::normal<double>(n)) made.push_back(bfloat_from(value));
+  for (const double value : testing::normal<double>(n)) made.push_back(reference::to_narrow(value, in_float16));
   return made;
 }
 
@@ -46,7 +52,8 @@ struct Memory {
 
   Memory(int64_t n, bool half, bool random) {
     if (half) {
-      narrow = random ? halves(n) : std::vector<Bfloat>(static_cast<size_t>(n), bfloat_from(12345));
+      narrow =
+          random ? halves(n) : std::vector<Bfloat>(static_cast<size_t>(n), reference::to_narrow(12345, in_float16));
     } else {
       floats = random ? testing::normal<float>(n) : std::vector<float>(static_cast<size_t>(n), 12345.0f);
     }
@@ -59,7 +66,7 @@ struct Memory {
     array.data = array.half ? static_cast<void*>(narrow.data()) : floats.data();
   }
   size_t size() const { return array.half ? narrow.size() : floats.size(); }
-  double at(size_t i) const { return reference::element_of(array, static_cast<int64_t>(i)); }
+  double at(size_t i) const { return reference::element_of(array, static_cast<int64_t>(i), in_float16); }
   bool same_bits(const Memory& other) const {
     for (size_t i = 0; i < size(); ++i) {
       if (array.half ? narrow[i].bits != other.narrow[i].bits : std::memcmp(&floats[i], &other.floats[i], 4) != 0)
@@ -81,7 +88,7 @@ struct Problem {
         bias(n + 1, uniform(0, 1), true),
         mask(m * (n + 1) + 1, uniform(0, 1), true),
         sums(n + 1, uniform(0, 1), false) {
-    g.m = m, g.n = n, g.k = k, g.trans_a = trans_a, g.trans_b = trans_b;
+    g.m = m, g.n = n, g.k = k, g.trans_a = trans_a, g.trans_b = trans_b, g.float16 = in_float16;
     g.lda = (trans_a ? m : k) + uniform(0, 3);
     g.ldb = (trans_b ? k : n) + uniform(0, 3);
     g.ldc = n + uniform(0, 3);
@@ -110,13 +117,14 @@ void run(Team& team, int lanes, const Bf16MatmulArguments& g) {
   team.run(lanes, [&](const Lane& lane) { bf16_matmul(lane, g); });
 }
 
-// Whether each element is within `bound` of float32's rounding, and within one more rounding if it is a bfloat16.
+// Whether each element is within `bound` of float32's rounding, and within one more rounding if it has 16 bits.
 bool close(const Memory& got, const Memory& expected, double bound) {
   for (size_t i = 0; i < got.size(); ++i) {
     const double want = expected.at(i), error = std::abs(got.at(i) - want);
     if (std::isnan(want) && std::isnan(got.at(i))) continue;
     if (want == got.at(i)) continue;
-    const double rounding = got.array.half ? std::abs(want) * 0x1p-7 : 0;
+    const double of_half = in_float16 ? std::abs(want) * 0x1p-10 + 0x1p-24 : std::abs(want) * 0x1p-7;
+    const double rounding = got.array.half ? of_half : 0;
     if (!(error <= bound * std::numeric_limits<float>::epsilon() + rounding)) return false;
   }
   return true;
@@ -165,69 +173,76 @@ void check(Team& team, int64_t m, int64_t n, int64_t k) {
 }  // namespace
 
 TEST_CASE("bf16_matmul agrees with the reference, the same bits for any number of lanes") {
-  for_each_way([] {
-    Team team(8);
-    for (int round = 0; round < 150; ++round) check(team, uniform(0, 40), uniform(0, 90), uniform(0, 90));
-    for (int round = 0; round < 40; ++round) check(team, uniform(0, 5), uniform(0, 300), uniform(0, 300));
-    for (int round = 0; round < 20; ++round) check(team, uniform(0, 200), uniform(0, 5), uniform(0, 300));
-  });
+  for_each_way(
+      [] {
+        Team team(8);
+        for (int round = 0; round < 150; ++round) check(team, uniform(0, 40), uniform(0, 90), uniform(0, 90));
+        for (int round = 0; round < 40; ++round) check(team, uniform(0, 5), uniform(0, 300), uniform(0, 300));
+        for (int round = 0; round < 20; ++round) check(team, uniform(0, 200), uniform(0, 5), uniform(0, 300));
+      },
+      true);
 }
 
 TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
-  for_each_way([] {
-    Team team(8);
-    const Bf16MatmulKernels& kernels = GRADRING_KERNELS(bf16_matmul_kernels);
-    for (const int64_t by : {-1, 0, 1}) {
-      check(team, kernels.tile_rows + by, kernels.tile_columns + by, 33);
-      check(team, kernels.tile_rows * 2 + by, kernels.tile_columns * 2 + by, kernels.steps + by);
-      check(team, kernels.block_rows + by, kernels.tile_columns * 2 + by, kernels.steps * 2 + by);
-      check(team, kernels.tile_rows + 1, kernels.tile_columns * 9 + by, kernels.steps + 1);
-      check(team, kernels.block_rows * 2 + by, 3, 20);
-      // The tiles' sizes: the height of a tile, a panel, a block of steps, k whole and cut, and blocks of the cut product.
-      check(team, 16 + by, 32 + by, 64 + by);
-      check(team, 48 + by, 48 + by, 640 + by);
-      check(team, 33, 17 + by, 1024 + by);
-    }
-    check(team, 513, 5, 650);   // two blocks of rows
-    check(team, 9, 1030, 650);  // two blocks of columns
-    check(team, 300, 1030, 70);
-  });
+  for_each_way(
+      [] {
+        Team team(8);
+        const Bf16MatmulKernels& kernels = GRADRING_KERNELS(bf16_matmul_kernels);
+        for (const int64_t by : {-1, 0, 1}) {
+          check(team, kernels.tile_rows + by, kernels.tile_columns + by, 33);
+          check(team, kernels.tile_rows * 2 + by, kernels.tile_columns * 2 + by, kernels.steps + by);
+          check(team, kernels.block_rows + by, kernels.tile_columns * 2 + by, kernels.steps * 2 + by);
+          check(team, kernels.tile_rows + 1, kernels.tile_columns * 9 + by, kernels.steps + 1);
+          check(team, kernels.block_rows * 2 + by, 3, 20);
+          // The tiles' sizes: the height of a tile, a panel, a block of steps, k whole and cut, and blocks of the cut product.
+          check(team, 16 + by, 32 + by, 64 + by);
+          check(team, 48 + by, 48 + by, 640 + by);
+          check(team, 33, 17 + by, 1024 + by);
+        }
+        check(team, 513, 5, 650);   // two blocks of rows
+        check(team, 9, 1030, 650);  // two blocks of columns
+        check(team, 300, 1030, 70);
+      },
+      true);
 }
 
 TEST_CASE("bf16_matmul carries NaN and infinity to where the formula says, and rounds ties to even") {
-  for_each_way([] {
-    Team team(2);
-    for (const int64_t m : {1, 3, 20}) {
-      for (const int64_t where : {0, 1, 2, 3}) {
-        const float special =
-            where % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
-        for (int round = 0; round < 8; ++round) {
-          Problem problem(m, 37, 70, uniform(0, 1), uniform(0, 1), uniform(0, 1));
-          auto& operand = where < 2 ? problem.a : problem.b;
-          operand[static_cast<size_t>(uniform(0, static_cast<int64_t>(operand.size()) - 1))] = bfloat_from(special);
-          Problem wanted = problem;
-          wanted.use(0, Activation::kNone, Activation::kNone);
-          reference::bf16_matmul(wanted.g);
-          problem.use(0, Activation::kNone, Activation::kNone);
-          run(team, 2, problem.g);
-          CHECK(close(problem.c, wanted.c, 2000));
+  for_each_way(
+      [] {
+        Team team(2);
+        for (const int64_t m : {1, 3, 20}) {
+          for (const int64_t where : {0, 1, 2, 3}) {
+            const float special =
+                where % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+            for (int round = 0; round < 8; ++round) {
+              Problem problem(m, 37, 70, uniform(0, 1), uniform(0, 1), uniform(0, 1));
+              auto& operand = where < 2 ? problem.a : problem.b;
+              operand[static_cast<size_t>(uniform(0, static_cast<int64_t>(operand.size()) - 1))] =
+                  reference::to_narrow(special, in_float16);
+              Problem wanted = problem;
+              wanted.use(0, Activation::kNone, Activation::kNone);
+              reference::bf16_matmul(wanted.g);
+              problem.use(0, Activation::kNone, Activation::kNone);
+              run(team, 2, problem.g);
+              CHECK(close(problem.c, wanted.c, 2000));
+            }
+          }
+          // 1 + 2^-8 lies halfway between 1 and its successor, 1 + 2^-7 + 2^-8 halfway between two others; in float16 it is 1 + 2^-11.
+          for (const bool up : {false, true}) {
+            Problem problem(m, 37, 3, false, false, true);
+            const double unit = in_float16 ? 0x1p-10 : 0x1p-7, terms[] = {1, unit / 2, up ? unit : 0};
+            for (size_t i = 0; i < problem.a.size(); ++i) problem.a[i] = reference::to_narrow(1, in_float16);
+            for (int64_t p = 0; p < 3; ++p)
+              for (int64_t j = 0; j < 37; ++j)
+                problem.b[static_cast<size_t>(p * problem.g.ldb + j)] = reference::to_narrow(terms[p], in_float16);
+            problem.use(0, Activation::kNone, Activation::kNone);
+            run(team, 1, problem.g);
+            for (int64_t i = 0; i < m; ++i)
+              CHECK(problem.c.at(static_cast<size_t>(i * problem.g.ldc)) == (up ? 1 + 2 * unit : 1.0));
+          }
         }
-      }
-      // 1 + 2^-8 lies halfway between 1 and its successor, 1 + 2^-7 + 2^-8 halfway between two others.
-      for (const bool up : {false, true}) {
-        Problem problem(m, 37, 3, false, false, true);
-        const double terms[] = {1, 0x1p-8, up ? 0x1p-7 : 0};
-        for (size_t i = 0; i < problem.a.size(); ++i) problem.a[i] = bfloat_from(1);
-        for (int64_t p = 0; p < 3; ++p)
-          for (int64_t j = 0; j < 37; ++j)
-            problem.b[static_cast<size_t>(p * problem.g.ldb + j)] = bfloat_from(terms[p]);
-        problem.use(0, Activation::kNone, Activation::kNone);
-        run(team, 1, problem.g);
-        for (int64_t i = 0; i < m; ++i)
-          CHECK(problem.c.at(static_cast<size_t>(i * problem.g.ldc)) == (up ? 1 + 0x1p-6 : 1.0));
-      }
-    }
-  });
+      },
+      true);
 }
 
 namespace {
@@ -332,4 +347,26 @@ TEST_CASE("the tile unit gives the bits of the emulation") {
     CHECK(second.sums.same_bits(first.sums));
   }
   set_bf16_way(Bf16Way::kFastest);
+}
+
+TEST_CASE("float16 keeps its subnormal numbers, and a result that it cannot hold is infinite") {
+  for_each_way(
+      [] {
+        if (!in_float16) return;
+        Team team(2);
+        for (const int64_t m : {1, 4, 20}) {
+          Problem problem(m, 37, 70, uniform(0, 1), uniform(0, 1), true);
+          for (Bfloat& x : problem.a) x = reference::to_narrow(0x1p-24, true);  // the least one
+          for (Bfloat& x : problem.b) x = reference::to_narrow(0x1p-1, true);
+          problem.use(0, Activation::kNone, Activation::kNone);
+          run(team, 2, problem.g);
+          for (int64_t j = 0; j < 37; ++j) CHECK(problem.c.at(static_cast<size_t>(j)) == 35 * 0x1p-24);
+          for (Bfloat& x : problem.a) x = reference::to_narrow(-65504, true);  // the greatest one
+          for (Bfloat& x : problem.b) x = reference::to_narrow(1, true);
+          run(team, 2, problem.g);
+          for (int64_t j = 0; j < 37; ++j)
+            CHECK(problem.c.at(static_cast<size_t>(j)) == -std::numeric_limits<double>::infinity());
+        }
+      },
+      true);
 }

@@ -11,26 +11,24 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 inline constexpr int64_t kDeliveredRows = 32;
 inline constexpr int64_t kDeliveredColumns = 64;
 
-GRADRING_INLINE Vec<float> get_part(const HalfOrFloat& from, int64_t i, int64_t n) noexcept {
-  if (from.half) return load_wide(static_cast<const Bfloat*>(from.data) + i, n);
+GRADRING_INLINE Vec<float> get_part(const HalfOrFloat& from, int64_t i, int64_t n, bool float16) noexcept {
+  if (from.half) return load_wide(static_cast<const Bfloat*>(from.data) + i, n, float16);
   return load_partial(static_cast<const float*>(from.data) + i, smaller(n, kWidth<float>));
-}
-GRADRING_INLINE Vec<float> get(const HalfOrFloat& from, int64_t i) noexcept {
-  return from.half ? load_wide(static_cast<const Bfloat*>(from.data) + i)
-                   : load(static_cast<const float*>(from.data) + i);
 }
 
 // Copies a block between an array and a buffer of float32, which has whole vectors of room in every row.
-inline void read_block(const HalfOrFloat& from, int64_t from_ld, const Block& block, float* to, int64_t ld) noexcept {
+inline void read_block(const HalfOrFloat& from, int64_t from_ld, const Block& block, float* to, int64_t ld,
+                       bool float16) noexcept {
   constexpr int64_t W = kWidth<float>;
   for (int64_t i = 0; i < block.rows; ++i) {
     const int64_t at = (block.row + i) * from_ld + block.column;
-    for (int64_t j = 0; j < block.columns; j += W) store(to + i * ld + j, get_part(from, at + j, block.columns - j));
+    for (int64_t j = 0; j < block.columns; j += W)
+      store(to + i * ld + j, get_part(from, at + j, block.columns - j, float16));
   }
 }
 
-inline void write_block(const HalfOrFloat& to, int64_t to_ld, const Block& block, const float* from,
-                        int64_t ld) noexcept {
+inline void write_block(const HalfOrFloat& to, int64_t to_ld, const Block& block, const float* from, int64_t ld,
+                        bool float16) noexcept {
   constexpr int64_t W = kWidth<float>;
   const int64_t whole = block.columns / W * W, rest = block.columns - whole;
   for (int64_t i = 0; i < block.rows; ++i) {
@@ -38,8 +36,8 @@ inline void write_block(const HalfOrFloat& to, int64_t to_ld, const Block& block
     const float* const row = from + i * ld;
     if (to.half) {
       Bfloat* const out = static_cast<Bfloat*>(to.data) + at;
-      for (int64_t j = 0; j < whole; j += W) store_narrow(out + j, load(row + j));
-      if (rest) store_narrow(out + whole, load(row + whole), rest);
+      for (int64_t j = 0; j < whole; j += W) store_narrow(out + j, load(row + j), float16);
+      if (rest) store_narrow(out + whole, load(row + whole), rest, float16);
     } else {
       float* const out = static_cast<float*>(to.data) + at;
       for (int64_t j = 0; j < whole; j += W) store(out + j, load(row + j));
@@ -59,13 +57,13 @@ inline void deliver(const Bf16MatmulArguments& g, const Block& block, float* til
   constexpr int64_t W = kWidth<float>;
   if (g.bias) {
     for (int64_t j = 0; j < block.columns; j += W) {
-      const Vec<float> bias = get_part(g.bias, block.column + j, block.columns - j);
+      const Vec<float> bias = get_part(g.bias, block.column + j, block.columns - j, g.float16);
       for (int64_t i = 0; i < block.rows; ++i) store(tile + i * ld + j, load(tile + i * ld + j) + bias);
     }
   }
   if (needs_more(g)) {
     alignas(64) float source[kDeliveredRows * kDeliveredColumns];
-    if (g.pre) write_block(g.pre, g.ldc, block, tile, ld);
+    if (g.pre) write_block(g.pre, g.ldc, block, tile, ld, g.float16);
     MatmulArguments<float> f;
     f.n = block.columns;
     f.c = tile;
@@ -73,13 +71,13 @@ inline void deliver(const Bf16MatmulArguments& g, const Block& block, float* til
     f.epilogue.activation = g.activation;
     f.epilogue.mask = g.mask;
     if (g.mask != Activation::kNone) {
-      read_block(g.mask_source, g.mask_ld, block, source, kDeliveredColumns);
+      read_block(g.mask_source, g.mask_ld, block, source, kDeliveredColumns, g.float16);
       f.epilogue.mask_source = source;
       f.epilogue.mask_ld = kDeliveredColumns;
     }
     finish(f, Block{0, block.rows, 0, block.columns}, sums ? sums + block.column : nullptr, false);
   }
-  write_block(g.c, g.ldc, block, tile, ld);
+  write_block(g.c, g.ldc, block, tile, ld, g.float16);
 }
 
 // The same for a block of any size.

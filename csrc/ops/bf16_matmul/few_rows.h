@@ -15,7 +15,7 @@ GRADRING_INLINE bool few_by_dots(const Bf16MatmulArguments& g) noexcept {
 }
 
 GRADRING_INLINE bool has_few_rows(const Bf16MatmulArguments& g) noexcept {
-  return g.m <= kFewRows && g.k > 0 && (!g.trans_b || few_by_dots(g));
+  return g.m <= kFewRows && g.k > 0 && !g.float16 && (!g.trans_b || few_by_dots(g));
 }
 
 // op(A) in float32 lies in the scratch memory: its rows side by side for inner products, or its columns for row sums.

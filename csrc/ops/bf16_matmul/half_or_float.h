@@ -8,13 +8,13 @@
 
 namespace gradring {
 
-inline HalfOrFloat half_or_float(const Tensor& tensor) noexcept {
-  return {tensor.data, tensor.dtype == Dtype::kBfloat16};
-}
+inline HalfOrFloat half_or_float(const Tensor& tensor) noexcept { return {tensor.data, is_narrow(tensor.dtype)}; }
 
-// The same product without the arrays of the results and of the epilogue, which may be of either dtype.
-inline Bf16MatmulArguments product_of(const MatmulArguments<Bfloat>& from) noexcept {
+// The same product without the arrays of the results and of the epilogue, which may be of either dtype. `dtype` is that of a
+// and b, whose elements are Bfloat here whether they are bfloat16 or float16.
+inline Bf16MatmulArguments product_of(const MatmulArguments<Bfloat>& from, Dtype dtype) noexcept {
   Bf16MatmulArguments g;
+  g.float16 = dtype == Dtype::kFloat16;
   g.m = from.m, g.n = from.n, g.k = from.k;
   g.a = from.a, g.lda = from.lda, g.trans_a = from.trans_a;
   g.b = from.b, g.ldb = from.ldb, g.trans_b = from.trans_b;

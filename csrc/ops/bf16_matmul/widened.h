@@ -67,13 +67,13 @@ inline void multiply_widened(const Bf16MatmulArguments& g, const WidenedPlan& pl
     for (int64_t t = tile_begin; t < tile_end && (pack_a || plan.step_blocks > 1); ++t) {
       const int64_t row = row_of(t);
       widen_pack(g.trans_a ? g.a + step * g.lda + row : g.a + row * g.lda + step, g.lda, g.trans_a, row_of(t + 1) - row,
-                 steps, packed_a + (t - tile_begin) * kPackedRows<float> * plan.steps, kPackedRows<float>);
+                 steps, packed_a + (t - tile_begin) * kPackedRows<float> * plan.steps, kPackedRows<float>, g.float16);
     }
     for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
       const int64_t column = panel * kPanelColumns, columns = smaller(g.n - column, kPanelColumns);
       const int64_t vectors = divide_up(columns, kWidth<float>);
       widen_pack(g.trans_b ? g.b + column * g.ldb + step : g.b + step * g.ldb + column, g.ldb, !g.trans_b, columns,
-                 steps, packed_b, kPanelColumns);
+                 steps, packed_b, kPanelColumns, g.float16);
       work.columns = vectors * kWidth<float>;  // the packed panel has zeros in the columns beyond n
       for (int64_t t = tile_begin; t < tile_end; ++t) {
         const int64_t row = row_of(t), rows = row_of(t + 1) - row;

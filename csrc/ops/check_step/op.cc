@@ -46,7 +46,7 @@ void run(const Lane&, const OpCall& call) noexcept {
   } else if (weighted && weights_fail(*totals, step.need_weight)) {
     step.fault = Fault::kWeight;
     step.fault_row = totals->bad_weight;
-  } else if (step.check_finite && !std::isfinite(totals->loss)) {
+  } else if (step.check_finite && !step.may_skip() && !std::isfinite(totals->loss)) {
     step.fault = Fault::kNonFinite;
   }
 }

@@ -98,6 +98,7 @@ void check_step(Random& random, Trial& t) {
                            static_cast<double>(weight_bits), static_cast<double>(between(random, -1, 1))};
   t.set("rows", 64), t.set("weighted", chance(random, 2)), t.set("columns", chance(random, 2) ? 10 : 0);
   t.record.pending_weight = 32, t.record.check_finite = !chance(random, 4), t.record.need_weight = chance(random, 2);
+  t.record.loss_scale = chance(random, 2) ? 1 : 4096;
   want_some(random, t, {"pending", "total_weight"});
   t.complete(random);
 }

@@ -31,7 +31,7 @@ void linear(Random& random, Trial& t) {
     return shape;
   };
   // Memory that only a method of the CPU uses. That method accepts no other activation than relu.
-  const bool parts = name == "linear" && t.dtype != Dtype::kBfloat16 && chance(random, 4);
+  const bool parts = name == "linear" && !is_narrow(t.dtype) && chance(random, 4);
   const auto activation = between(random, 0, parts ? 1 : 5);
   if (name != "linear_dw") t.set("activation", static_cast<double>(activation));
   if (t.knows("x")) t.give(random, "x", with(in));

@@ -16,7 +16,8 @@ void clip(Random& random, Trial& t) {
   t.dtype = before;
   t.set("limit", 0.5);
   t.record.total_weight = chance(random, 4) ? 0 : 3;
-  want_some(random, t, {"weight"});
+  t.record.loss_scale = chance(random, 2) ? 1 : 4096;
+  want_some(random, t, {"weight", "scale"});
   t.complete(random);
   if (chance(random, 3)) t.at("sum").values[0] = chance(random, 2) ? INFINITY : std::nan("");
 }
@@ -38,10 +39,18 @@ void check_gradients(Random& random, Trial& t) {
   t.compare = Compare::kBits;  // float64 has another largest number, so compare in the same dtype
 }
 
+void scale_gradient(Random& random, Trial& t) {
+  t.give(random, "x", {edge(random, 5000)});
+  t.record.loss_scale = 4096;
+  t.record.loss_sum = chance(random, 3) ? (chance(random, 2) ? INFINITY : std::nan("")) : 12.5;
+  t.complete(random);
+}
+
 constexpr Entry kOps[] = {
     {"bound_gradient", check_gradients},
     {"check_gradients", check_gradients},
     {"clip", clip},
+    {"scale_gradient", scale_gradient},
 };
 
 }  // namespace

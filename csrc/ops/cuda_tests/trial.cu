@@ -64,6 +64,7 @@ double decode(Dtype dtype, const unsigned char* from) {
     case Dtype::kFloat32: return static_cast<double>(get<float>(from));
     case Dtype::kFloat64: return get<double>(from);
     case Dtype::kBfloat16: return static_cast<double>(bfloat_to_float({get<uint16_t>(from)}));
+    case Dtype::kFloat16: return static_cast<double>(half_to_float({get<uint16_t>(from)}));
     default: return static_cast<double>(get<int64_t>(from));
   }
 }

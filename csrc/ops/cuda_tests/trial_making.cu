@@ -82,15 +82,17 @@ Trial::Trial(const char* name, Dtype real) : op(find_schema(name)), dtype(real) 
   for (const Attribute& attribute : op->attributes) attributes.push_back(attribute.otherwise);
   if (real == Dtype::kFloat64) tolerance = 1e-11;
   if (real == Dtype::kBfloat16) tolerance = 1e-2;
+  if (real == Dtype::kFloat16) tolerance = 2e-3;
 }
 
 Dtype Trial::stored_as(Dtype given, bool widened) const {
-  const bool widens = given == Dtype::kFloat32 || (given == Dtype::kBfloat16 && dtype == Dtype::kBfloat16);
+  const bool widens = given == Dtype::kFloat32 || (is_narrow(given) && dtype == given);
   return widened && widens ? Dtype::kFloat64 : given;
 }
 
 double Trial::as_stored(double value) const {
   if (dtype == Dtype::kBfloat16) return static_cast<double>(bfloat_to_float(bfloat_from(value)));
+  if (dtype == Dtype::kFloat16) return static_cast<double>(half_to_float(half_from(value)));
   return dtype == Dtype::kFloat32 ? static_cast<double>(static_cast<float>(value)) : value;
 }
 
@@ -177,8 +179,8 @@ void Trial::complete(Random& random) {
       give(random, operand.name, operands[static_cast<size_t>(operand.like)].shape);
     }
     if (given.dtype == kNoDtype) continue;
-    // Beside bfloat16, some operands may be float32. What is given is a bfloat16, which float32 holds.
-    if (operand.or_float32 && given.dtype == Dtype::kBfloat16 && chance(random, 2)) given.dtype = Dtype::kFloat32;
+    // Beside 16-bit floats, some operands may be float32, which holds what is given.
+    if (operand.or_float32 && is_narrow(given.dtype) && chance(random, 2)) given.dtype = Dtype::kFloat32;
     const bool in_parts = knows("parts") && wanted[static_cast<size_t>(place("parts"))];  // then rows lie side by side
     if (operand.layout != Layout::kDense && given.shape.size() == 2 && !(in_parts && is_result(*op, i))) {
       if (chance(random, 2)) given.gap = between(random, 1, 5);

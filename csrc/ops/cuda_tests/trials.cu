@@ -8,7 +8,8 @@ namespace gradring::testing {
 Dtype dtype_of(const Entry& entry, int turn) {
   if (turn % 4 == 3) return Dtype::kFloat64;
   const DtypeSet allowed = find_schema(entry.op)->operands[0].dtypes;
-  return turn % 4 == 1 && allowed == kProductDtypes ? Dtype::kBfloat16 : Dtype::kFloat32;
+  if (turn % 4 != 1 || allowed != kProductDtypes) return Dtype::kFloat32;
+  return turn % 8 == 1 ? Dtype::kBfloat16 : Dtype::kFloat16;
 }
 
 void check_entries(Entries entries) {

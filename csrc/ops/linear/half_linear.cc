@@ -17,7 +17,7 @@ size_t gradient_bytes(const HalfLinearVjpArguments& p) noexcept {
 
 Bf16MatmulArguments dx_of(const HalfLinearVjpArguments& p, const Bfloat* gradient) noexcept {
   Bf16MatmulArguments g;
-  g.m = p.rows, g.n = p.in, g.k = p.out;
+  g.m = p.rows, g.n = p.in, g.k = p.out, g.float16 = p.float16;
   g.a = gradient, g.lda = p.out;
   g.b = p.w, g.ldb = p.w_ld, g.trans_b = !p.trans_w;
   g.c = p.dx, g.ldc = p.dx_ld;
@@ -26,7 +26,7 @@ Bf16MatmulArguments dx_of(const HalfLinearVjpArguments& p, const Bfloat* gradien
 
 Bf16MatmulArguments dw_of(const HalfLinearVjpArguments& p, const Bfloat* gradient) noexcept {
   Bf16MatmulArguments g;
-  g.m = p.in, g.n = p.out, g.k = p.rows;
+  g.m = p.in, g.n = p.out, g.k = p.rows, g.float16 = p.float16;
   g.a = p.x, g.lda = p.x_ld, g.trans_a = !p.trans_x;
   g.b = gradient, g.ldb = p.out;
   g.c = p.dw, g.ldc = p.dw_ld;

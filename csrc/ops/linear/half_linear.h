@@ -1,14 +1,15 @@
-// The backward pass of a linear layer whose operands are bfloat16. All sums are in float32.
+// The backward pass of a linear layer whose operands are bfloat16 or float16. All sums are in float32.
 #pragma once
 
 #include "ops/bf16_matmul/bf16_matmul.h"
 
 namespace gradring {
 
-// g = dy activation'(saved), rounded to bfloat16;  dx = g wᵀ, dw = xᵀ g, db = column sums of g before it is rounded. Any of
-// dx, dw, db may be absent.
+// g = dy activation'(saved), rounded to the dtype of dy;  dx = g wᵀ, dw = xᵀ g, db = column sums of g before it is rounded.
+// Any of dx, dw, db may be absent.
 struct HalfLinearVjpArguments {
   int64_t rows = 0, in = 0, out = 0;
+  bool float16 = false;        // as in Bf16MatmulArguments
   const Bfloat* dy = nullptr;  // rows x out, contiguous
   const Bfloat* x = nullptr;   // rows x in, or its transpose in memory
   int64_t x_ld = 0;

@@ -10,16 +10,16 @@ template <Activation A>
 GRADRING_INLINE void columns(const HalfLinearVjpArguments& p, Bfloat* gradient, int64_t j, int64_t count) noexcept {
   Vec<float> sum{};
   for (int64_t i = 0; i < p.rows; ++i) {
-    Vec<float> g = load_wide(p.dy + i * p.out + j, count);
+    Vec<float> g = load_wide(p.dy + i * p.out + j, count, p.float16);
     if constexpr (A != Activation::kNone) {
-      g = activate_backward<A, float>(g, get_part(p.saved, i * p.out + j, count));
-      store_narrow(gradient + i * p.out + j, g, count);
+      g = activate_backward<A, float>(g, get_part(p.saved, i * p.out + j, count, p.float16));
+      store_narrow(gradient + i * p.out + j, g, count, p.float16);
     }
     sum += g;
   }
   if (!p.db) return;
   if (p.db.half) {
-    store_narrow(static_cast<Bfloat*>(p.db.data) + j, sum, count);
+    store_narrow(static_cast<Bfloat*>(p.db.data) + j, sum, count, p.float16);
   } else {
     store_partial(static_cast<float*>(p.db.data) + j, sum, count);
   }

@@ -1,6 +1,6 @@
-// linear and its backward pass for operands of bfloat16. The library sums products in float32. Where work follows a product, it
-// leaves its float32 sums in scratch memory, and one of these kernels finishes them: so biases, activations and column sums
-// compute in float32 too, and each result is rounded once. To be included after cuda/device.h.
+// linear and its backward pass for operands of bfloat16 or float16. The library sums products in float32. Where work follows
+// a product, it leaves its float32 sums in scratch memory, and one of these kernels finishes them: so biases, activations and
+// column sums compute in float32 too, and each result is rounded once. To be included after cuda/device.h.
 //
 // Bytes per element: half_end_kernel reads 4 and writes the sizes of y and pre; half_gradient_kernel reads dy or the sum and the
 // source, and writes the result, and 4 more for column sums. FLOPs per element: 2, and those of the activation.
@@ -18,26 +18,30 @@ using Bf16 = __nv_bfloat16;
 inline Activation activation_of(const OpCall& call) noexcept {
   return static_cast<Activation>(integer(call, "activation"));
 }
-inline bool is_half(const Tensor& tensor) noexcept { return tensor.dtype == Dtype::kBfloat16; }
+inline bool is_half(const Tensor& tensor) noexcept { return is_narrow(tensor.dtype); }
 inline size_t floats(int64_t count) noexcept { return aligned(static_cast<size_t>(count) * sizeof(float)); }
 
-// An array of bfloat16 or of float32.
+// An array of bfloat16, of float16 or of float32.
 struct Either {
   void* data = nullptr;
-  bool half = false;
+  Dtype dtype = Dtype::kFloat32;
 
   __device__ __forceinline__ float get(int64_t i) const {
-    return half ? device::widen(static_cast<const Bf16*>(data)[i]) : static_cast<const float*>(data)[i];
+    return dtype == Dtype::kBfloat16  ? device::widen(static_cast<const Bf16*>(data)[i])
+           : dtype == Dtype::kFloat16 ? device::widen(static_cast<const __half*>(data)[i])
+                                      : static_cast<const float*>(data)[i];
   }
   __device__ __forceinline__ void put(int64_t i, float value) const {
-    if (half) {
+    if (dtype == Dtype::kBfloat16) {
       static_cast<Bf16*>(data)[i] = device::narrow<Bf16>(value);
+    } else if (dtype == Dtype::kFloat16) {
+      static_cast<__half*>(data)[i] = device::narrow<__half>(value);
     } else {
       static_cast<float*>(data)[i] = value;
     }
   }
 };
-inline Either either(const Tensor& tensor) noexcept { return {tensor.data, is_half(tensor)}; }
+inline Either either(const Tensor& tensor) noexcept { return {tensor.data, tensor.dtype}; }
 
 // pre = c + bias, y = activation(pre). The sums c are dense.
 struct HalfEnd {
@@ -108,6 +112,8 @@ int queue_half_gradient(const OpCall& call, const CudaQueue& queue, int64_t n, c
 template <class T>
 int queue_half_sums(const OpCall& call, const CudaQueue& queue, int64_t rows, int64_t columns, const T* x,
                     const Tensor& sums, void* scratch) noexcept {
+  if (sums.dtype == Dtype::kFloat16)
+    return queue_column_sums(call, queue, rows, columns, x, sums.as<__half>(), scratch);
   return is_half(sums) ? queue_column_sums(call, queue, rows, columns, x, sums.as<Bf16>(), scratch)
                        : queue_column_sums(call, queue, rows, columns, x, sums.as<float>(), scratch);
 }
@@ -189,21 +195,23 @@ inline size_t half_vjp_bytes(const OpCall& call) noexcept {
          (db ? column_sums_bytes<float>(dy.rows(), dy.columns()) : 0);
 }
 
-inline int half_vjp(const OpCall& call, const CudaQueue& queue) noexcept {
+// T: the type of dy.
+template <class T>
+int half_vjp_of(const OpCall& call, const CudaQueue& queue) noexcept {
   const Tensor &dy = operand(call, "dy"), &x = operand(call, "x"), &w = operand(call, "w"), &db = operand(call, "db");
   const Tensor &dx = operand(call, "dx"), &dw = operand(call, "dw");
   const int64_t rows = dy.rows(), columns = dy.columns(), n = dy.elements();
   const MatrixView gs{rows, columns, columns, false};
-  const auto* gradient = dy.as<const Bf16>();
+  const auto* gradient = dy.as<const T>();
   char* scratch = static_cast<char*>(behind_workspace(queue));
   int code = 0;
   if (activation_of(call) != Activation::kNone) {
-    const Either rounded{scratch, true};
-    scratch += aligned(static_cast<size_t>(n) * sizeof(Bf16));
+    const Either rounded{scratch, dy.dtype};
+    scratch += aligned(static_cast<size_t>(n) * sizeof(T));
     float* const exact = db ? reinterpret_cast<float*>(scratch) : nullptr;
     if (db) scratch += floats(n);
     code = queue_half_gradient(call, queue, n, gradient, operand(call, "y_or_pre"), rounded, exact);
-    gradient = static_cast<const Bf16*>(rounded.data);
+    gradient = static_cast<const T*>(rounded.data);
     if (code == 0 && db) code = queue_half_sums<float>(call, queue, rows, columns, exact, db, scratch);
   } else if (db) {
     code = queue_half_sums(call, queue, rows, columns, gradient, db, scratch);
@@ -211,6 +219,10 @@ inline int half_vjp(const OpCall& call, const CudaQueue& queue) noexcept {
   if (code == 0 && dx) code = queue_half_product(call, queue, gs, gradient, transposed(matrix_view(w)), w.data, dx);
   if (code == 0 && dw) code = queue_half_product(call, queue, transposed(matrix_view(x)), x.data, gs, gradient, dw);
   return code;
+}
+
+inline int half_vjp(const OpCall& call, const CudaQueue& queue) noexcept {
+  return call[0].dtype == Dtype::kFloat16 ? half_vjp_of<__half>(call, queue) : half_vjp_of<Bf16>(call, queue);
 }
 
 }  // namespace

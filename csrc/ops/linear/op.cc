@@ -85,7 +85,7 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
 }
 
 Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
-  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call));
+  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call), call[0].dtype);
   g.c = half_or_float(call[kY]);
   g.bias = half_or_float(call[kB]);
   g.pre = half_or_float(call[kPre]);
@@ -105,8 +105,8 @@ void check(const OpCall& call) {
   check_inner(call, kX, kW);
   const int64_t outputs = call[kW].shape[1];
   const Activation activation = activation_of(call);
-  if (call[kParts] && call[kX].dtype == Dtype::kBfloat16) {
-    refuse(call, "parts is given: then x must be float32 or float64, is bfloat16");
+  if (call[kParts] && is_narrow(call[kX].dtype)) {
+    refuse(call, std::string("parts is given: then x must be float32 or float64, is ") + dtype_name(call[kX].dtype));
   }
   if (call[kParts] && (call[kPre] || (activation != Activation::kNone && activation != Activation::kRelu))) {
     refuse(call, "parts is given: then the activation must be none or relu, and pre must be absent");
@@ -136,7 +136,7 @@ void work_of(const OpCall& call, int lanes, OpWork* work) {
   work->scratch = {std::max(first.per_lane, second.per_lane), std::max(first.shared, second.shared)};
 }
 void work(const OpCall& call, int lanes, OpWork* work) {
-  if (call[kX].dtype == Dtype::kBfloat16) {
+  if (is_narrow(call[kX].dtype)) {
     return half_product_work(half_arguments(call), lanes, kAloneMultiplications, work);
   }
   call[kX].dtype == Dtype::kFloat32 ? work_of<float>(call, lanes, work) : work_of<double>(call, lanes, work);
@@ -203,6 +203,7 @@ LinearVjpArguments<T> arguments(const OpCall& call) noexcept {
 HalfLinearVjpArguments half_arguments(const OpCall& call) noexcept {
   const MatrixView x = matrix_view(call[kX]), w = matrix_view(call[kW]);
   HalfLinearVjpArguments p;
+  p.float16 = call[kDy].dtype == Dtype::kFloat16;
   p.rows = x.rows, p.in = x.columns, p.out = w.columns;
   p.dy = call[kDy].as<const Bfloat>();
   p.x = call[kX].as<const Bfloat>(), p.x_ld = x.leading, p.trans_x = x.transposed;
@@ -317,7 +318,7 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
 }
 
 Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
-  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call));
+  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call), call[0].dtype);
   g.c = half_or_float(call[kDx]);
   g.mask = activation_of(call);
   g.mask_source = half_or_float(call[kSource]), g.mask_ld = g.n;
@@ -346,7 +347,7 @@ void shape(const OpCall& call, int operand, Shape* shape) {
 }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
-  if (call[kDy].dtype == Dtype::kBfloat16) {
+  if (is_narrow(call[kDy].dtype)) {
     return half_product_work(half_arguments(call), lanes, kAloneMultiplications, work);
   }
   call[kDy].dtype == Dtype::kFloat32 ? product_work(arguments<float>(call), lanes, kAloneMultiplications, work)
@@ -383,7 +384,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
 }
 
 Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
-  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call));
+  Bf16MatmulArguments g = product_of(arguments<Bfloat>(call), call[0].dtype);
   g.c = half_or_float(call[kDw]);
   return g;
 }
@@ -397,7 +398,7 @@ void shape(const OpCall& call, int, Shape* shape) {
 }
 
 void work(const OpCall& call, int lanes, OpWork* work) {
-  if (call[kX].dtype == Dtype::kBfloat16) {
+  if (is_narrow(call[kX].dtype)) {
     return half_product_work(half_arguments(call), lanes, kAloneMultiplications, work);
   }
   call[kX].dtype == Dtype::kFloat32 ? product_work(arguments<float>(call), lanes, kAloneMultiplications, work)

@@ -45,7 +45,7 @@ MatmulArguments<T> arguments(const OpCall& call) noexcept {
 
 Bf16MatmulArguments half_arguments(const OpCall& call) noexcept {
   const MatmulArguments<Bfloat> as = arguments<Bfloat>(call);
-  Bf16MatmulArguments g = product_of(as);
+  Bf16MatmulArguments g = product_of(as, call[kA].dtype);
   g.c = half_or_float(call[kOut]);
   return g;
 }
@@ -75,7 +75,7 @@ void work_of(const OpCall& call, int lanes, OpWork* work) {
   work->operations = product_operations(g.m, g.n, g.k);
 }
 void work(const OpCall& call, int lanes, OpWork* work) {
-  if (call[kA].dtype == Dtype::kBfloat16) return half_product_work(half_arguments(call), lanes, 0, work);
+  if (is_narrow(call[kA].dtype)) return half_product_work(half_arguments(call), lanes, 0, work);
   call[kA].dtype == Dtype::kFloat32 ? work_of<float>(call, lanes, work) : work_of<double>(call, lanes, work);
 }
 

@@ -59,22 +59,28 @@ size_t scratch(const OpCall& call, const CudaQueue&) noexcept {
   return static_cast<size_t>(norm_blocks(operand(call, "gradient").elements())) * sizeof(double);
 }
 
-__global__ void clip_kernel(StepRecord* step, const double* sum, const double* weight, double limit, double* clip,
-                            double* norm) {
+__global__ void clip_kernel(StepRecord* step, const double* sum, const double* weight, const double* loss_scale,
+                            double limit, double* clip, double* norm) {
   if (stopped(step)) return;
   const double total = weight ? *weight : 1.0;
-  const double scale = total == 0 ? 0.0 : 1.0 / total;
+  const double multiplied = loss_scale ? *loss_scale : 1.0;
+  const double scale = total == 0 ? 0.0 : 1.0 / total / multiplied;
   const double scaled = *sum * scale * scale;
   const double factor = limit / (sqrt(scaled) + 1e-6);
   *norm = sqrt(scaled);
-  *clip = factor < 1 || factor != factor ? factor : 1.0;
-  if (step->check_finite && !(scaled - scaled == 0)) step->fault = Fault::kGradient;
+  *clip = (factor < 1 || factor != factor ? factor : 1.0) / multiplied;
+  if (scaled - scaled == 0) return;
+  if (step->loss_scale > kLeastLossScale) {
+    step->fault = Fault::kOverflow;
+  } else if (step->check_finite) {
+    step->fault = Fault::kGradient;
+  }
 }
 
 int clip(const OpCall& call, const CudaQueue& queue) noexcept {
   return LAUNCH(clip_kernel, dim3(1), dim3(1), 0, stream_of(queue), call.step, operand(call, "sum").as<const double>(),
-                operand(call, "weight").as<const double>(), real(call, "limit"), operand(call, "clip").as<double>(),
-                operand(call, "norm").as<double>());
+                operand(call, "weight").as<const double>(), operand(call, "scale").as<const double>(),
+                real(call, "limit"), operand(call, "clip").as<double>(), operand(call, "norm").as<double>());
 }
 
 }  // namespace

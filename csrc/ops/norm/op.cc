@@ -1,7 +1,10 @@
 // The registration of sum_of_squares and clip: the norm of all gradients, and the factor that limits it.
 #include "ops/op.h"
 
+#include <limits>
+
 #include "ops/norm/norm.h"
+#include "ops/norm/overflow.h"
 
 namespace gradring {
 
@@ -43,24 +46,29 @@ double flops(const OpCall& call) { return 2 * static_cast<double>(call[kGradient
 
 namespace clip {
 
-enum { kSum, kWeight, kClip, kNorm };
+enum { kSum, kWeight, kClip, kNorm, kScale };
 constexpr Operand kOperands[] = {
     {.name = "sum", .dtypes = only(Dtype::kFloat64), .least_rank = 1, .most_rank = 1},
     {.name = "weight", .optional = true, .step = StepField::kTotalWeight},
     {.name = "clip", .access = Access::kWrite, .step = StepField::kClip},
     {.name = "norm", .access = Access::kWrite, .step = StepField::kGradientNorm},
+    {.name = "scale", .optional = true, .step = StepField::kLossScale},  // what the gradients were multiplied by
 };
 constexpr Attribute kAttributes[] = {
-    {.name = "limit", .type = AttributeType::kReal, .required = true, .least = 0},
+    {.name = "limit",
+     .type = AttributeType::kReal,
+     .otherwise = real_value(std::numeric_limits<double>::max()),
+     .least = 0},
 };
 
 void run(const Lane&, const OpCall& call) noexcept {
   const double weight = call[kWeight] ? call.value<double>(kWeight) : 1.0;
-  const double scale = weight == 0 ? 0.0 : 1.0 / weight;
+  const double loss_scale = call[kScale] ? call.value<double>(kScale) : 1.0;
+  const double scale = weight == 0 ? 0.0 : 1.0 / weight / loss_scale;
   const double sum = *call[kSum].as<const double>() * scale * scale;
   *call[kNorm].as<double>() = std::sqrt(sum);
-  *call[kClip].as<double>() = clip_factor(sum, call.real(0));
-  if (call.step->check_finite && !std::isfinite(sum)) call.step->fault = Fault::kGradient;
+  *call[kClip].as<double>() = clip_factor(sum, call.real(0)) / loss_scale;
+  if (!std::isfinite(sum)) take_infinity(call.step);
 }
 
 void check(const OpCall& call) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/norm/overflow.h"
 #include "ops/reduce_update/meeting_resource.h"
 #include "ops/reduce_update/reduce_update.h"
 #include "runtime/failpoint.h"
@@ -352,7 +353,7 @@ constexpr Attribute kAttributes[] = {
 // Whether the op `clip`, which comes next, can divide by the weight of the batch and go on.
 bool finite(const StepRecord& step, double squares) noexcept {
   const double scale = step.total_weight == 0 ? 0.0 : 1.0 / step.total_weight;
-  return !step.check_finite || std::isfinite(squares * scale * scale);
+  return (!step.check_finite && !step.may_skip()) || std::isfinite(squares * scale * scale);
 }
 
 void run(const Lane& lane, const OpCall& call) noexcept {
@@ -372,7 +373,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   }
   lane.barrier();
   if (!meeting.took_place()) return stop_without_peers(&step);
-  if (!finite(step, *sum)) return take_fault(&step, Fault::kGradient);
+  if (!finite(step, *sum)) return take_infinity(&step);
   if (came_to_nothing(meeting)) stop_without_peers(&step);
 }
 

@@ -22,6 +22,7 @@ __global__ void begin_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows
   step.learning_rate = header.rate_count > 0 ? slot.rates[0] : 0;
   step.number = state.updates - state.fresh + 1;
   step.pending_weight = ledger->train ? state.pending_weight : 0;
+  step.loss_scale = ledger->train && state.loss_scale != 0 ? state.loss_scale : 1;
   step.loss_sum = step.loss_weight = 0;
   step.total_weight = flush ? state.pending_weight : 0;
   step.correct = 0;
@@ -32,7 +33,9 @@ __global__ void begin_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows
 
 // The same as Ledger::enter in epoch.cc.
 __global__ void end_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows, bool flush) {
-  const StepRecord& step = ledger->record;
+  StepRecord& step = ledger->record;
+  const bool skipped = step.fault == Fault::kOverflow;
+  if (skipped) step.fault = Fault::kNone;  // the next step runs
   if (step.fault != Fault::kNone && !planted(Plant::kCountsIgnoreFault)) {
     // Only the first kernel that sees the fault is of the failed step, whose batch is still in its slot.
     const bool known = step.fault_row >= 0 && step.fault_row < ledger->fault_rows && step.samples != nullptr;
@@ -44,21 +47,27 @@ __global__ void end_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows, 
   Totals& totals = ledger->totals;
   if (!flush) {
     ++totals.steps;
-    totals.samples += rows;
-    totals.loss_sum += step.loss_sum;
-    totals.loss_weight += step.loss_weight;
     totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
-    totals.correct += step.correct;
+    // A batch whose loss is not finite, which its scale excuses, is in no mean.
+    const bool counts = step.loss_scale <= kLeastLossScale || step.loss_sum - step.loss_sum == 0;
+    if (counts) {
+      totals.samples += rows;
+      totals.loss_sum += step.loss_sum;
+      totals.loss_weight += step.loss_weight;
+      totals.correct += step.correct;
+    }
     if (ledger->losses != nullptr) {
       const int64_t number = totals.steps - 1;
       ledger->losses[number % DeviceLedger::kLosses] = {number, totals.last_loss};
     }
     if (!ledger->train) return;
     if (state.pending == 0) state.before_group = state.sums;
-    state.sums.loss_sum += step.loss_sum;
-    state.sums.loss_weight += step.loss_weight;
-    state.sums.correct += step.correct;
-    state.sums.samples += slot.header->whole_rows > 0 ? slot.header->whole_rows : rows;
+    if (counts) {
+      state.sums.loss_sum += step.loss_sum;
+      state.sums.loss_weight += step.loss_weight;
+      state.sums.correct += step.correct;
+      state.sums.samples += slot.header->whole_rows > 0 ? slot.header->whole_rows : rows;
+    }
     ++state.draws;
     ++state.pending;
     state.pending_weight += step.loss_weight;
@@ -66,6 +75,8 @@ __global__ void end_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows, 
   if ((step.moment & static_cast<uint8_t>(When::kLast)) == 0) return;
   state.pending = 0;
   state.pending_weight = 0;
+  state.adapt_scale(!skipped);
+  if (skipped) return;
   ++state.updates;
   ++totals.updates;
   totals.gradient_norm = step.gradient_norm;

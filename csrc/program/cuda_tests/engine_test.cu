@@ -21,6 +21,8 @@ void check_equal(const Epoch& device, const Epoch& cpu) {
   CHECK(device.state.draws == cpu.state.draws);
   CHECK(device.state.pending == cpu.state.pending);
   CHECK(device.state.pending_weight == cpu.state.pending_weight);
+  CHECK(device.state.loss_scale == cpu.state.loss_scale);
+  CHECK(device.state.good == cpu.state.good);
   CHECK(device.state.sums.samples == cpu.state.sums.samples);
   CHECK(device.state.sums.correct == cpu.state.sums.correct);
   CHECK(device.state.sums.loss_weight == cpu.state.sums.loss_weight);
@@ -90,6 +92,44 @@ TEST_CASE("a label out of range ends the chunk, and changes nothing from its bat
       return device.params;
     });
   }
+}
+
+TEST_CASE("an overflow skips the update and halves the loss's scale, and two thousand updates double it") {
+  Samples<float> bad = samples();
+  bad.x[17 * kIn + 3] = INFINITY;
+  const EpochOptions halved{.epochs = 3, .scale = 4096, .good = 9}, doubled{.epochs = 2, .scale = 8, .good = 1990};
+  const Epoch skipping = on_cpu(bad, halved), growing = on_cpu(samples(), doubled);
+  CHECK(skipping.result.fault == Fault::kNone);
+  CHECK(skipping.totals.steps == 21);  // the batch with the bad sample is one of seven in each epoch
+  CHECK(skipping.state.updates == 18);
+  CHECK(skipping.state.loss_scale == 512);
+  CHECK(growing.state.updates == 14);
+  CHECK(growing.state.loss_scale == 16);
+  CHECK(growing.state.good == 4);
+  CHECK(distance(growing.params, on_cpu(samples(), {.epochs = 2}).params) < 1e-5);  // the update undoes the scale
+  (void)same_in_every_schedule<float>([&] {
+    const Epoch device = on_device(bad, halved);
+    check_equal(device, skipping);
+    for (const float v : device.params) REQUIRE(std::isfinite(v));
+    check_equal(on_device(samples(), doubled), growing);
+    return device.params;
+  });
+}
+
+TEST_CASE("an overflow at the least scale is a fault, which changes nothing") {
+  Samples<float> bad = samples();
+  bad.x[17 * kIn + 3] = NAN;
+  const EpochOptions options{.epochs = 3, .scale = 2};  // the first epoch skips a batch, and the second one ends at it
+  const Epoch cpu = on_cpu(bad, options);
+  CHECK(cpu.result.fault == Fault::kNonFinite);
+  CHECK(cpu.state.loss_scale == 1);
+  CHECK(cpu.state.updates >= 6);
+  CHECK(cpu.state.updates < 13);
+  (void)same_in_every_schedule<float>([&] {
+    const Epoch device = on_device(bad, options);
+    check_equal(device, cpu);
+    return device.params;
+  });
 }
 
 TEST_CASE("after a fault the same engine trains on") {

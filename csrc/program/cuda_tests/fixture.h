@@ -30,7 +30,9 @@ inline constexpr int kManySeeds = 20;
 inline constexpr bool kFewFailures = false;
 #endif
 
-inline Perceptron perceptron(int64_t rows) { return {rows, kIn, kHidden, kOut}; }
+inline Perceptron perceptron(int64_t rows, bool scaled = false) {
+  return {rows, kIn, kHidden, kOut, Dtype::kFloat32, scaled};
+}
 
 // The first of the samples.
 inline std::vector<ArrayField> fields_of(const Samples<float>& s, int64_t samples) {
@@ -81,15 +83,19 @@ inline const std::vector<double>& rates() {
 struct EpochOptions {
   int64_t samples = 200, batch = 32, accumulate = 1, most_steps = -1;
   int epochs = 1;
+  double scale = 0;  // of the loss; 0: it has none
+  int64_t good = 0;
   bool graphs = true, flush = false, evaluate = false, tune = false;
 };
 
 // The programs for full batches and for the last one.
 template <class Engine>
 void add_programs(Engine* engine, const EpochOptions& o) {
-  engine->add(Mode::kTrain, o.batch, perceptron(o.batch).program());
-  if (o.samples % o.batch != 0)
-    engine->add(Mode::kTrain, o.samples % o.batch, perceptron(o.samples % o.batch).program());
+  const bool scaled = o.scale != 0;
+  const int64_t rest = o.samples % o.batch;
+  engine->add(Mode::kTrain, o.batch, perceptron(o.batch, scaled).program());
+  if (rest != 0) engine->add(Mode::kTrain, rest, perceptron(rest, scaled).program());
+  engine->state().loss_scale = o.scale, engine->state().good = o.good;
 }
 
 template <class Run>
@@ -110,7 +116,7 @@ void run_epochs(const Samples<float>& samples, const EpochOptions& o, ChunkOptio
 }
 
 inline Epoch on_cpu(const Samples<float>& samples, const EpochOptions& o) {
-  const Perceptron shape = perceptron(o.batch);
+  const Perceptron shape = perceptron(o.batch, o.scale != 0);
   Memory<float> memory(shape);
   Engine engine(memory.arenas, {1, o.accumulate, 0, true});
   add_programs(&engine, o);

@@ -1,6 +1,7 @@
 """Mixed precision: products read operands of 16 bits, and everything else, parameters and sums included, stays in float32.
 
-The method is that of Micikevicius et al., "Mixed Precision Training" (2018).
+The method is that of Micikevicius et al., "Mixed Precision Training" (2018), with its scaling of the loss for float16, whose
+range is too small for gradients as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 from gradring.graph.schema import Schema, schema_of
 from gradring.ir import Graph, Node, Value
 
-__all__ = ["with_narrow_operands", "with_wide_gradients"]
+__all__ = ["with_narrow_operands", "with_scaled_loss", "with_wide_gradients"]
 
 
 def with_narrow_operands(graph: Graph, dtype: str | None) -> Graph:
@@ -39,6 +40,16 @@ def with_narrow_operands(graph: Graph, dtype: str | None) -> Graph:
             inputs[role] = narrow[name]
         nodes.append(replace(node, inputs=inputs))
     return graph.with_nodes(nodes)
+
+
+def with_scaled_loss(graph: Graph, gradient: str) -> Graph:
+    """The graph of a forward pass with its loss, in which ``gradient``, that of the model's output, is multiplied by the loss's
+    scale. So all gradients that are made of it are multiplied, until ``clip`` says by what the update multiplies them."""
+    raw = graph.fresh(f"{gradient}.unscaled")
+    graph = graph.with_value(replace(graph.values[gradient], name=raw)).with_step("loss_scale")
+    graph = graph.with_nodes(_writing(graph.nodes, {gradient: raw}))
+    inputs = {"x": raw, "scale": "step.loss_scale", "loss": "step.loss_sum"}
+    return graph.with_node(Node("scale_gradient", inputs, {"y": gradient}, phase="backward", origin="loss_scale"))
 
 
 def with_wide_gradients(graph: Graph) -> Graph:

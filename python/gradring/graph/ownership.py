@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradring.graph.schema import schema_of
-from gradring.ir import Graph, Node, Value
+from gradring.ir import NARROW, Graph, Node, Value
 
 __all__ = ["sum_in_parts"]
 
@@ -43,7 +43,7 @@ def _worthwhile(graph: Graph, node: Node) -> bool:
     if node.attributes.get("activation") not in (None, "relu"):
         return False
     w = graph.values[node.inputs["w"]]
-    if w.dtype == "bfloat16":  # its product is not summed in parts
+    if w.dtype in NARROW:  # its product is not summed in parts
         return False
     k, n = w.shape
     m = graph.values[node.outputs["y"]].size // n

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from gradring.graph.bound import checked_gradients
-from gradring.graph.differentiate import differentiate, with_loss
+from gradring.graph.differentiate import differentiate, gradient_name, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_update import fuse_updates, updates_of
 from gradring.graph.meaning import promised
-from gradring.graph.mixed import with_narrow_operands, with_wide_gradients
+from gradring.graph.mixed import with_narrow_operands, with_scaled_loss, with_wide_gradients
 from gradring.graph.ownership import sum_in_parts
 from gradring.graph.schema import schema_of
 from gradring.graph.spec import check, check_nodes
@@ -110,14 +110,17 @@ def train_graph(
     leaves gradients undivided by the weight of the batch until the update. ``fuse_update`` asks for updates that are fused
     into the products, and so for no gradients in memory; with clipping or accumulation, which need them, it changes nothing.
     ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN. ``part`` says that the
-    rows are a part of a larger batch. Without
-    ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU.
+    rows are a part of a larger batch. Without ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU.
+    With ``operands`` of float16 the loss is scaled, and an update whose gradients are infinite or NaN is skipped.
     """
+    scaled = operands == "float16"
     graph, output = _traced(model, inputs, training=True, dtype=dtype, layout=layout, part=part)
     graph, moves = without_buffer_updates(with_narrow_operands(graph, operands))
     graph = checked(fuse_activations(checked(promised(graph)), output, training=True))
     sums = sums or accumulate
     graph = with_loss(graph, output, loss, gradient=True, sums=sums, target=target, weight=weight)
+    if scaled:
+        graph = with_scaled_loss(graph, gradient_name(output))
     graph = checked(promised(graph))
     layout = _layout_of(graph, layout)
     graph = differentiate(graph, output, layout.without(frozen))
@@ -128,9 +131,11 @@ def train_graph(
     if accumulate:
         graph = checked(promised(accumulated(graph)))
     divided = sums and not loss.summed
-    graph = with_update(graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen)
+    graph = with_update(
+        graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen, scaled=scaled
+    )
     whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
-    if clip_norm is not None:  # clipping checks every gradient anyway
+    if clip_norm is not None or scaled:  # both check every gradient anyway
         return whole
     graph = replace(graph, mode="train", promise=whole.promise)
     if not fuse_update or accumulate:
@@ -188,9 +193,11 @@ def with_update(
     sums: bool,
     layout: Layout | None = None,
     frozen: Collection[str] = (),
+    scaled: bool = False,
 ) -> Graph:
     """Add the clipping of the gradients' norm and the optimizer's steps: one over the flat arenas or, if parameters are
-    frozen or in groups, one for each range of neighbours in the same group."""
+    frozen or in groups, one for each range of neighbours in the same group. ``scaled`` gradients are those of a loss that was
+    multiplied by its scale."""
     layout = _layout_of(graph, layout)
     trained = layout.without(frozen)  # the layout of gradients and states
     numbers = dict(zip(trained.shapes, optimizer.assigned(list(layout.shapes), frozen), strict=True))
@@ -198,8 +205,8 @@ def with_update(
     step = {"lr": "step.learning_rate", "finite": "step.finite"}
     if sums:
         step["weight"] = "step.total_weight"
-    if clip_norm is not None:
-        graph = _clipped(graph, clip_norm, sums)
+    if clip_norm is not None or scaled:
+        graph = _clipped(graph, clip_norm, sums, scaled)
         step["clip"] = "step.clip"
     for number, names in _runs(graph, numbers):
         graph = _with_update_of(graph, optimizer, number, names, trained, step)
@@ -251,8 +258,9 @@ def _span(graph: Graph, names: list[str]) -> tuple[int, int]:
     return graph.values[names[0]].offset, last.offset + padded(last.size)
 
 
-def _clipped(graph: Graph, clip_norm: float, sums: bool) -> Graph:
-    """Add the factor that brings the gradients' norm below ``clip_norm``."""
+def _clipped(graph: Graph, clip_norm: float | None, sums: bool, scaled: bool) -> Graph:
+    """Add the factor that brings the gradients' norm below ``clip_norm``, and that undoes the loss's scale."""
+    origin = "loss_scale" if clip_norm is None else "clip_norm"
     graph = graph.with_value(Value("squares", (1,), dtype="float64")).with_step("clip", "gradient_norm")
     squares = Node(
         "sum_of_squares",
@@ -260,18 +268,20 @@ def _clipped(graph: Graph, clip_norm: float, sums: bool) -> Graph:
         {"sum": "squares"},
         phase="update",
         when="last",
-        origin="clip_norm",
+        origin=origin,
     )
     weight = {"weight": "step.total_weight"} if sums else {}
+    if scaled:
+        graph, weight = graph.with_step("loss_scale"), {**weight, "scale": "step.loss_scale"}
     clip = Node(
         "clip",
         {"sum": "squares", **weight},
         {"clip": "step.clip", "norm": "step.gradient_norm"},
-        {"limit": float(clip_norm)},
+        {} if clip_norm is None else {"limit": float(clip_norm)},
         phase="update",
         effects="check of the gradients' norm",
         when="last",
-        origin="clip_norm",
+        origin=origin,
     )
     return graph.with_node(squares).with_node(clip)
 

@@ -5,11 +5,12 @@ from gradring.ir.graph import Graph
 from gradring.ir.layout import Layout
 from gradring.ir.memory import Arena, Memory, Place, memory_of, parameters_graph, roots_of
 from gradring.ir.nodes import PHASES, WHEN, Node
-from gradring.ir.values import GIVEN, ITEM, STEP, Value, step_value
+from gradring.ir.values import GIVEN, ITEM, NARROW, STEP, Value, step_value
 
 __all__ = [
     "GIVEN",
     "ITEM",
+    "NARROW",
     "PHASES",
     "STEP",
     "WHEN",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["GIVEN", "ITEM", "STEP", "Value", "step_value"]
+__all__ = ["GIVEN", "ITEM", "NARROW", "STEP", "Value", "step_value"]
 
 ITEM = {
     "float16": 2,
@@ -23,6 +23,9 @@ ITEM = {
     "uint64": 8,
 }
 """Bytes of an element."""
+
+NARROW = ("float16", "bfloat16")
+"""Floats of 16 bits."""
 
 # The arena of the roots of each kind, unless they name another one.
 _ARENAS = {
@@ -84,10 +87,11 @@ STEP = {
     "bounded": "bool",  # whether all gradients have been proved finite before they are made
     "clip": "float64",  # the factor that brings the gradients' norm below its limit
     "gradient_norm": "float64",
+    "loss_scale": "float64",  # what the gradient of the loss is multiplied by
 }
 
 # The fields whose values are set before the first node runs.
-GIVEN = frozenset({"learning_rate", "number", "draw", "pending_weight", "bounded"})
+GIVEN = frozenset({"learning_rate", "number", "draw", "pending_weight", "bounded", "loss_scale"})
 
 
 def step_value(field: str) -> Value:

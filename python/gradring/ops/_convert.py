@@ -8,6 +8,7 @@ import numpy as np
 
 from gradring import _core
 from gradring.arrays import as_ndarray
+from gradring.ir import NARROW
 
 _KNOWN = frozenset(np.dtype(code) for code in "?bBhHiIlLqQefd")
 _LABELS = "int32, int64 or uint8"
@@ -50,7 +51,7 @@ def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
 
 def result_dtype(op: str, argument: str, dtype: np.dtype[Any], named: Any, out: Any) -> np.dtype[Any]:
     """The dtype of a product whose inputs have this dtype: the named one or that of ``out`` where a product may have it."""
-    half = dtype.name == "bfloat16"
+    half = dtype.name in NARROW
     if named is None:
         wide = half and isinstance(out, np.ndarray) and out.dtype == np.float32
         return np.dtype(np.float32) if wide else dtype
@@ -59,7 +60,7 @@ def result_dtype(op: str, argument: str, dtype: np.dtype[Any], named: Any, out: 
         return dtype
     if half and name and np.dtype(name) == np.float32:
         return np.dtype(np.float32)
-    must = "bfloat16 or float32" if half else dtype.name
+    must = f"{dtype.name} or float32" if half else dtype.name
     raise TypeError(f"[{op}] dtype is {name or named}, {argument} is {dtype.name}: must be {must}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradring.choices import Activation, Products
-from gradring.ir import Node
+from gradring.ir import NARROW, Node
 from gradring.ops._declare import Tape, declare
 from gradring.ops._eager import eager
 from gradring.ops.activation import NEEDS_INPUT, activated, activated_vjp, torch_activated
@@ -42,15 +42,16 @@ def linear(
     cache.
 
     Args:
-        x: (N, in), float32, float64 or bfloat16 (of the package ml_dtypes), any strides; more leading dimensions are
-            kept. Products of bfloat16, the bias and the activation are computed in float32, and each result is rounded once.
+        x: (N, in), float32, float64, float16 or bfloat16 (of the package ml_dtypes), any strides; more leading dimensions
+            are kept. Products of 16-bit floats, the bias and the activation are computed in float32, and each result is
+            rounded once.
             The last bits of sums differ between machines with and without a tile unit (see ``matmul``).
         w: (in, out), the same dtype.
-        b: (out,), or None; the same dtype, or beside bfloat16 float32, too.
+        b: (out,), or None; the same dtype, or beside 16-bit floats float32, too.
         activation: None, "relu", "gelu" (the tanh form), "silu", "tanh" or "sigmoid".
         out: where to write the result, (N, out); must not share memory with the inputs.
         pre: if given, receives ``x @ w + b``, (N, out), which the gradient of gelu and silu needs.
-        dtype: the dtype of the result: that of the inputs, or of bfloat16 inputs "float32", too. None: that of ``out``,
+        dtype: the dtype of the result: that of the inputs, or of 16-bit inputs "float32", too. None: that of ``out``,
             or of the inputs.
         products: how float32 matrices are multiplied: "fma", "pieces3" or "pieces2", as ``gr.set_float32_products``
             describes them. None: as that function has chosen.
@@ -84,15 +85,15 @@ def linear_vjp(
     """The gradients of :func:`linear`: with ``g = dy * activation'``, ``dx = g @ w.T``, ``dw = x.T @ g``, ``db = g.sum(0)``.
 
     Args:
-        dy: the gradient of the layer's output, (N, out), float32, float64 or bfloat16; x and w have the same dtype.
+        dy: the gradient of the layer's output, (N, out), float32, float64, float16 or bfloat16; x and w have the same dtype.
         x: the layer's input, (N, in).
         w: the layer's weight, (in, out).
         y_or_pre: with an activation, the layer's output (relu, tanh, sigmoid) or what went into the activation
             (gelu, silu; see ``linear(pre=...)``), (N, out).
         activation: the same as for :func:`linear`.
         need_dx: False skips dx, as for a first layer; None is returned in its place.
-        out: (dx, dw, db), arrays to write to; None in a place makes a new array. Beside bfloat16 they may be float32, too:
-            sums are in float32, and ``g`` is rounded to bfloat16 before it is multiplied.
+        out: (dx, dw, db), arrays to write to; None in a place makes a new array. Beside 16-bit floats they may be float32,
+            too: sums are in float32, and ``g`` is rounded to 16 bits before it is multiplied.
         products: how float32 matrices are multiplied, as for :func:`linear`.
 
     Returns:
@@ -170,8 +171,8 @@ def _rule(tape: Tape, node: Node, dy: str) -> None:
     x, w = node.inputs["x"], node.inputs["w"]
     activation = node.attributes.get("activation")
     operands = tape.graph.values[x].dtype
-    # Everything but the products themselves is computed in float32 where the products' operands are bfloat16.
-    real = "float32" if operands == "bfloat16" else operands
+    # Everything but the products themselves is computed in float32 where the products' operands have 16 bits.
+    real = "float32" if operands in NARROW else operands
     if activation is not None:
         source = _as(tape, node.outputs["pre" if activation in NEEDS_INPUT else "y"], real)
         dy = _as(tape, dy, real)

@@ -102,13 +102,13 @@ def matmul(
     """The matrix product ``op(a) @ op(b)``, where ``op`` transposes if the flag says so.
 
     Args:
-        a: (m, k), or (k, m) with ``trans_a``; float32, float64 or bfloat16 (of the package ml_dtypes), any strides (a
+        a: (m, k), or (k, m) with ``trans_a``; float32, float64, float16 or bfloat16 (of ml_dtypes), any strides (a
             transposed view is read in place). One dimension or more than two are treated as numpy.matmul treats them.
-            Products of bfloat16 are summed in float32, and each result is rounded once. The order of a sum, and so its
+            Products of 16-bit floats are summed in float32, and each result is rounded once. The order of a sum, and so its
             last bits, differ between machines with and without a tile unit; ``GRADRING_ISA=avx512`` switches the unit off.
         b: (k, n), or (n, k) with ``trans_b``; the same dtype.
         out: where to write the result, (m, n); must not share memory with ``a`` or ``b``.
-        dtype: the dtype of the result: that of the inputs, or of bfloat16 inputs "float32", too. None: that of ``out``,
+        dtype: the dtype of the result: that of the inputs, or of 16-bit inputs "float32", too. None: that of ``out``,
             or of the inputs.
         products: how float32 matrices are multiplied: "fma", "pieces3" or "pieces2", as ``gr.set_float32_products``
             describes them. None: as that function has chosen.

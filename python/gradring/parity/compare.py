@@ -70,8 +70,9 @@ def compare(
     report = Report(session.dtype, tolerance or DEFAULTS[session.dtype])
     seen: dict[tuple[str, str], float] = {}  # the peer's largest error on each tensor
     for step, (x, y) in enumerate(batches, 1):
+        multiplied = session.loss_scale
         ours = session.step(x, y)
-        mine = {("loss", ""): np.float64(ours), **_tensors(grads, session.params)}
+        mine = {("loss", ""): np.float64(ours), **_tensors(grads, session.params, multiplied)}
         right = _stepped(truth, x, y)
         theirs = _stepped(peer, x, y)
         for key, value in right.items():
@@ -90,8 +91,10 @@ def _stepped(twin: Twin | PlainTwin, x: Any, y: Any) -> dict[tuple[str, str], An
     return {("loss", ""): np.float64(loss), **_tensors(twin.grads, params)}
 
 
-def _tensors(grads: Any, params: Any) -> dict[tuple[str, str], NDArray[Any]]:
-    found = {("gradient", name): np.asarray(array) for name, array in grads.items()}  # on the host
+def _tensors(grads: Any, params: Any, multiplied: float = 1.0) -> dict[tuple[str, str], NDArray[Any]]:
+    """The arrays on the host; gradients without the loss's scale, by which they are ``multiplied``."""
+    scale = np.float32(1 / multiplied)  # exact, because scales are powers of two
+    found = {("gradient", name): np.asarray(array) * scale for name, array in grads.items()}
     return found | {("parameter", name): np.asarray(array) for name, array in params.items()}
 
 

@@ -72,6 +72,11 @@ class BaseSession(ABC):
     def step_count(self) -> int:
         """Updates of the parameters so far."""
 
+    @property
+    def loss_scale(self) -> float:
+        """What the gradient of the loss is multiplied by."""
+        return 1.0
+
     @abstractmethod
     def counters(self) -> dict[str, int]:
         """The counts that a checkpoint must hold in addition to the arrays."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gradring import devices
+from gradring.options import FIRST_SCALE
 from gradring.session.ahead import Ahead
 from gradring.session.base import BaseSession
 from gradring.session.measured import EpochSums
+from gradring.session.rates import AHEAD
 
 __all__ = ["CountedSession"]
 
@@ -19,6 +22,7 @@ class CountedSession(BaseSession):
     device: str
     _tunes: bool
     _recorded: bool  # the algorithms of products belong into checkpoints
+    operands: str | None  # the dtype of 16 bits that products read, if they do
     _ahead: Ahead | None = None  # steps on a CUDA device, which return before it is done
 
     def settle(self) -> None:
@@ -76,6 +80,35 @@ class CountedSession(BaseSession):
     @fresh.setter
     def fresh(self, value: int) -> None:
         self._native.fresh = value
+
+    @property
+    def _scales(self) -> bool:
+        """Whether the loss is multiplied by a scale."""
+        return self.operands == "float16"
+
+    @property
+    def loss_scale(self) -> float:
+        return float(self._native.loss_scale) if self._scales else 1.0
+
+    @property
+    def _rates_ahead(self) -> int:
+        """For how many updates the rates are given ahead. The host does not know which steps a device skips, and a step that
+        is skipped leaves its rate to the next one."""
+        return 1 if self._scales and self._ahead is not None and self.rates.constant is None else AHEAD
+
+    def _scaling(self) -> dict[str, int]:
+        """The counts of the loss's scale, which is a power of two."""
+        return {"loss_scale": int(self.loss_scale), "good_steps": self._native.good_steps} if self._scales else {}
+
+    def _begin_scaling(self, counts: Mapping[str, int]) -> None:
+        """Go on from what ``_scaling`` gave; a training without a scale gave nothing."""
+        if self._scales:
+            self._native.loss_scale = counts.get("loss_scale") or FIRST_SCALE
+            self._native.good_steps = counts.get("good_steps", 0)
+
+    @property
+    def waiting_form(self) -> str:
+        return "scaled sum" if self._scales else "sum"
 
     @property
     def pending(self) -> int:

@@ -15,7 +15,7 @@ from gradring.optim import Optimizer
 from gradring.options import Options
 from gradring.session.rates import AHEAD
 
-__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous", "require_native", "require_products"]
+__all__ = ["facts_of", "facts_of_optimizer", "facts_of_training", "require_asynchronous", "require_dtype", "require_native"]
 
 
 def text_of(thing: object) -> str:
@@ -105,9 +105,10 @@ def require_native(model: Layer, loss: losses.Loss, device: str) -> None:
         raise NotBuilt(f"[Trainer] the loss {why}")
 
 
-def require_products(device: str, products: str | None, operands: str | None) -> None:
+def require_dtype(model: Layer, device: str, options: Options, products: str | None, parallel: str) -> None:
     """Raise ``ValueError`` if a trainer is told how to multiply float32 matrices and to have none, and ``NotBuilt`` if the
-    device has no such products."""
+    device has no such products, or if the training would have to scale its loss and cannot yet."""
+    operands = options.operands
     if operands == "tf32" and device == devices.CPU:
         raise ValueError("[Trainer] dtype='tf32' is of CUDA devices: give device='cuda', or dtype='float32'")
     if products not in (None, "fma") and operands is not None:
@@ -117,3 +118,17 @@ def require_products(device: str, products: str | None, operands: str | None) ->
         )
     if device != devices.CPU and products not in (None, "fma"):
         raise NotBuilt(f"[Trainer] products={products!r} on device {device!r} is planned; this version has it on the CPU")
+    if options.scales:
+        _require_scaling(model, options, parallel)
+
+
+def _require_scaling(model: Layer, options: Options, parallel: str) -> None:
+    if parallel != "allreduce":
+        raise NotBuilt(f"[Trainer] dtype='float16' with parallel={parallel!r} is planned; this version has it with 'allreduce'")
+    names = ", ".join(model.named_buffers())
+    if options.accumulate > 1 and names:
+        # An overflow is found when the last micro-batch has come, and the running statistics have moved with those before it.
+        raise NotBuilt(
+            f"[Trainer] dtype='float16' with accumulate={options.accumulate} for a model with running statistics ({names}) is "
+            "planned: use dtype='bfloat16', or larger batches"
+        )

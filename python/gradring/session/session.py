@@ -134,7 +134,7 @@ class Session(SessionSteps):
         idle = ended = False
         while left != 0 and not ended and (rows := feed.next_rows()) != 0:
             self._ensure("train", rows, bound, reads)
-            rates = self.rates.next(self.step_count, AHEAD)
+            rates = self.rates.next(self.step_count, self._rates_ahead)
             if predicted is not None and rows > 0 and not idle:
                 first, *ends = self._shard_ends(rows) if self.shards else (0, rows)
                 own_rows = ends[-1] - first

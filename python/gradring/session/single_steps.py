@@ -70,6 +70,8 @@ class SessionSteps(SessionEvaluation):
         if self._fast is not None and self.rates.constant is None:
             _core.set_expected_rates(self._fast, self.rates.next(self.step_count), self.step_count, False)
         if self._ahead is not None:
+            if self._rates_ahead == 1:
+                self.settle()
             plan = self._programs.plans.get(("train" if bound.weight is None else "train weighted", rows))
             rates = self.rates.next(self._ahead.updates, 1)
             return self._ahead.queue(feed, rates, bound, self._batch, self._many, plan)

@@ -33,7 +33,7 @@ from gradring.session.peers import Peers
 from gradring.session.planes import joined, split, take
 from gradring.session.programs import Programs
 from gradring.session.rates import Rates
-from gradring.session.replicable import facts_of, require_asynchronous, require_native, require_products
+from gradring.session.replicable import facts_of, require_asynchronous, require_dtype, require_native
 
 __all__ = ["SessionState"]
 
@@ -121,7 +121,7 @@ class SessionState(CountedSession):
         store = model.astype(options.stored).to(device).store
         self.device = store.device  # where the parameters are and steps run
         self.operands = options.operands
-        require_products(self.device, products, self.operands)
+        require_dtype(model, self.device, options, products, parallel)
         self.products = settled("Trainer", products) if self.device == devices.CPU else "fma"
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
@@ -163,6 +163,7 @@ class SessionState(CountedSession):
         self._tunes = tune
         self._recorded = tune and self.device != devices.CPU
         self._native = self._programs.native
+        self._begin_scaling({})
         self._forward = Forward(model, store, self.threads, self.operands)
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
@@ -184,8 +185,8 @@ class SessionState(CountedSession):
 
     @property
     def grads(self) -> dict[str, Array]:
-        """The live gradients that the next steps will make, by parameter. Reading them turns ``fuse_update`` off, because it
-        would not make them. ``NotBuilt`` with replicas or shards, which sum them in parts, in the cache."""
+        """The live gradients that the next steps will make, by parameter, times ``loss_scale``. Reading them turns
+        ``fuse_update`` off, because it would not make them. ``NotBuilt`` with replicas or shards: they sum them in parts."""
         if self.divides or self.workers:
             raise NotBuilt("session.grads is planned for replicas and shards, with the gradients of whole batches")
         if self.fuse_update is not False:
@@ -219,13 +220,14 @@ class SessionState(CountedSession):
         self._native.pending, self._native.pending_weight = pending, weight
 
     def counters(self) -> dict[str, int]:
-        return {"step": self.step_count, "draw": self.draw_count, "fresh": self.fresh}
+        return {"step": self.step_count, "draw": self.draw_count, "fresh": self.fresh, **self._scaling()}
 
     def restore(self, counters: Mapping[str, int]) -> None:
         self._drop_steps()
         self.forget()
         self.step_count, self.draw_count = counters["step"], counters["draw"]
         self.fresh, self.seed = counters["fresh"], counters["seed"]
+        self._begin_scaling(counters)
         if self.divides:
             self._meetings.mend()
 
