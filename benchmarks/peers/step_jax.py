@@ -42,9 +42,10 @@ def make_update(case: dict[str, Any]) -> Any:
     params = [jnp.asarray(array) for layer in weights(case) for array in layer]
 
     def product(a: Any, b: Any) -> Any:
-        if case.get("dtype") != "bfloat16":
+        narrow = case.get("dtype", "float32")
+        if narrow == "float32":
             return a @ b
-        return jnp.matmul(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+        return jnp.matmul(a.astype(narrow), b.astype(narrow), preferred_element_type=jnp.float32)
 
     def loss_of(params: Any, h: Any, labels: Any) -> Any:
         for i in range(0, len(params), 2):

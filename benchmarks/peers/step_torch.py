@@ -49,7 +49,8 @@ def torch_parts(case: dict[str, Any], **compiling: Any) -> tuple[Any, Any]:
         optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=momentum, fused=True)
 
     def loss_of(inputs: Any, labels: Any) -> Any:
-        with torch.autocast("cpu", torch.bfloat16, enabled=case.get("dtype") == "bfloat16"):
+        narrow = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(case.get("dtype", ""))
+        with torch.autocast("cpu", narrow, enabled=narrow is not None):
             return torch.nn.functional.cross_entropy(model(inputs), labels)
 
     return (torch.compile(loss_of, **compiling) if compiling else loss_of), optimizer

@@ -111,9 +111,12 @@ def test_choices_that_cannot_be_run_are_refused(monkeypatch):
         gemm.check_how("float64", "pieces2")
     with pytest.raises(ValueError, match=r"--dtype float64 belongs to gemm, got step"):
         step.run(dtype="float64")
+    with pytest.raises(ValueError, match=r"--dtype float16 belongs to step, got gemm"):
+        gemm.run(dtype="float16")
     gemm.check_how("float64", "fma")
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     gemm.check_how("float32", "pieces2")
+    gemm.check_how("float16", "fma")
     with pytest.raises(ImportError, match="needs the package ml_dtypes"):
         gemm.check_how("bfloat16", "fma")
 
@@ -138,6 +141,7 @@ def test_the_reply_of_a_contender_has_the_error():
         ("bfloat16", "fma", 600.0, "the tile unit's bf16 products on 2 threads", 600.0),
         ("float32", "pieces3", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
         ("bfloat16", "fma", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
+        ("float16", "fma", 600.0, "fp32 multiply-adds on 2 threads", 90.0),
         ("float64", "fma", 600.0, "fp64 multiply-adds on 2 threads", 45.0),
     ],
 )

@@ -72,7 +72,7 @@ def test_no_race_lost_a_peer_in_the_move():
         assert {name for name in names if not name.startswith(("gradring", "ceiling"))} == EXPECTED[race.key]
 
 
-@pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"products": "pieces3"}, {"products": "pieces2"}])
+@pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"dtype": "float16"}, {"products": "pieces3"}, {"products": "pieces2"}])
 def test_steps_with_other_products_train_as_those_of_float32(how, monkeypatch):
     monkeypatch.setenv("GRADRING_BENCH_THREADS", "1")
     monkeypatch.setattr(float32_products, "_warned", {"pieces3", "pieces2"})

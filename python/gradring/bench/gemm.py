@@ -105,6 +105,8 @@ def run(
 
     Shard (i, n) is the i-th of n runs over the same cases: from the second on, and with `add` all, they add to `out`.
     """
+    if dtype == "float16":
+        raise ValueError("[bench] --dtype float16 belongs to step, got gemm")
     how = how_text(dtype, products)
     check_how(dtype, products)
     chosen = shard_of([case for case in cases(full=full, sample=sample, how=how) if select in case.name], shard)
@@ -141,7 +143,7 @@ def check_how(dtype: str, products: str) -> None:
         return
     if products != "fma":
         raise ValueError(f"[bench] --products {products} is a way to multiply float32: --dtype is {dtype}")
-    if dtype == "float64":
+    if dtype in ("float64", "float16"):
         return
     try:
         import ml_dtypes  # noqa: F401
@@ -161,7 +163,7 @@ def measured_peak(dtype: str, products: str, threads: int | None) -> tuple[str, 
         on = f"on {count} thread{'s' * (count > 1)}"
         if dtype == "float64":
             return f"fp64 multiply-adds {on}", _core.measure_peak_flops(wide=True)
-        tiles = _core.measure_tile_flops() if dtype != "float32" or products != "fma" else 0.0
+        tiles = _core.measure_tile_flops() if dtype == "bfloat16" or products != "fma" else 0.0
         if tiles:
             terms = {"pieces3": 6, "pieces2": 3}.get(products, 1)
             per = f", divided by the {terms} products that a float32 product takes," if terms > 1 else ""

@@ -23,7 +23,8 @@ CASES = (
     ((784, 256, 128, 10), 64, "adam"),
 )
 OPTIMIZERS = {"momentum": "", "sgd": ", SGD", "adam": ", Adam"}  # how the names of cases end
-AGREE = {"bfloat16": 1e-2, "pieces3": 1e-5, "pieces2": 1e-3}  # how near losses must be, relative to that of the others
+# How near losses must be, relative to that of the others.
+AGREE = {"bfloat16": 1e-2, "float16": 2e-3, "pieces3": 1e-5, "pieces2": 1e-3}
 PEERS = {
     "numpy by hand": "gradring.bench.step_by_hand:numpy_step",
     "torch by hand": "gradring.bench.step_by_hand:torch_step",
@@ -48,8 +49,9 @@ def run(
 ) -> None:
     """Runs the race against all peers, or those in `peers`, and prints it; with `out` it is also saved as JSON.
 
-    With the `dtype` bfloat16, products read matrices of bfloat16 and the rest is float32: in ours, and in PyTorch (autocast)
-    and JAX; peers that are written by hand or know float32 alone compute in float32. `products` are those of ``gr.Trainer``.
+    With the `dtype` bfloat16 or float16, products read such matrices and the rest is float32: in ours, and in PyTorch
+    (autocast) and JAX, which scale no loss, as ours does with float16; peers that are written by hand or know float32 alone
+    compute in float32. `products` are those of ``gr.Trainer``.
     """
     if dtype == "float64":
         raise ValueError("[bench] --dtype float64 belongs to gemm, got step")

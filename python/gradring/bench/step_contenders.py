@@ -2,8 +2,8 @@
 
 Each function takes a case {"sizes": [784, 128, 10], "batch": 64} and returns one step as a callable. The case's "optimizer" is
 "momentum" (SGD with a momentum, which may be 0), "sgd" (without momentum) or "adam"; its "dtype" is that of the matrices
-that products read, "float32" or "bfloat16", and its "products" those of our trainer. Peers keep their data in their own
-tensors, made once; ours is given the same NumPy arrays on every call.
+that products read, "float32", "bfloat16" or "float16", and its "products" those of our trainer. Peers keep their data in
+their own tensors, made once; ours is given the same NumPy arrays on every call.
 """
 
 from __future__ import annotations

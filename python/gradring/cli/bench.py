@@ -75,8 +75,8 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=["float32", "float64", "bfloat16"],
-        help="gemm, step: the dtype of the matrices that products read (default: float32; float64: gemm alone)",
+        choices=["float32", "float64", "bfloat16", "float16"],
+        help="gemm, step: the dtype of the matrices that products read (default: float32; float64: gemm, float16: step alone)",
     )
     parser.add_argument(
         "--products",
