@@ -11,8 +11,9 @@ y (32, 10) = linear(x=x, w=w)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gradring.ir.nodes import Node
 from gradring.ir.values import Value, step_value
@@ -34,6 +35,14 @@ class Graph:
     effects: tuple[str, ...] = ()
     mode: str = ""
     promise: Graph | None = field(default=None, repr=False, compare=False)
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _places: dict[str, tuple[str, int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def known(self, name: str, compute: Callable[[Graph], Any]) -> Any:
+        """``compute(self)``, computed once, because a graph never changes."""
+        if name not in self._known:
+            self._known[name] = compute(self)
+        return self._known[name]
 
     def with_value(self, value: Value) -> Graph:
         """This graph with another value, whose name must be new."""
@@ -70,12 +79,15 @@ class Graph:
 
     def place(self, name: str) -> tuple[str, int, int]:
         """The place of a value: its root, its first element there, and the element after its last."""
-        value = self.values[name]
-        size, begin = value.size, 0
-        while value.within is not None:
-            begin += value.offset
-            value = self.values[value.within]
-        return value.name, begin, begin + size
+        found = self._places.get(name)
+        if found is None:
+            value = self.values[name]
+            size, begin = value.size, 0
+            while value.within is not None:
+                begin += value.offset
+                value = self.values[value.within]
+            found = self._places[name] = (value.name, begin, begin + size)
+        return found
 
     def views(self, root: str) -> list[Value]:
         """The views of a root, in the order of their memory; without spans of several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from operator import itemgetter
@@ -42,9 +42,9 @@ class SessionGraphs(SessionState):
             raise ValueError("[plan] no step of that batch size has run yet: plans are made when a batch shape comes")
         kept = self._programs.plan_of(mode, rows)
         if self.divides:
-            graph = self._replica_graph(rows, 0, self._last_weighted)
+            graph = self._replica_graphs(rows, self._last_weighted)(0)
         elif self.workers:
-            graph = self._worker_graph(rows, 0, self._last_weighted)
+            graph = self._worker_graphs(rows, self._last_weighted)(0)
         else:
             graph = self._graph("train", self._inputs(rows), self._last_weighted)
         made = plan(graph, None, mode="train")
@@ -135,33 +135,42 @@ class SessionGraphs(SessionState):
     def _ensure_replicas(self, rows: int, target: Any, weighted: bool) -> bool:
         """Make the programs with which the replicas train on a batch of ``rows``."""
 
+        graph_of = (self._worker_graphs if self.workers else self._replica_graphs)(rows, weighted)
+
         def build(replica: int) -> Graph:
-            graph = (self._worker_graph if self.workers else self._replica_graph)(rows, replica, weighted)
+            graph = graph_of(replica)
             # For the whole batch: replica 0 may have no rows of it, and must refuse each target that another one would refuse.
             check_target((max(rows, 1), *graph.values["target"].shape[1:]), target, self.loss)
             return graph
 
         return self._programs.ensure_replicas(_mode("train", weighted), rows, build)
 
-    def _replica_graph(self, rows: int, replica: int, weighted: bool) -> Graph:
-        """The graph of the step of a replica of this process on a batch of ``rows``. Without shards these are the rows of this
-        process alone, if there are several. -1 means none."""
+    def _replica_graphs(self, rows: int, weighted: bool) -> Callable[[int], Graph]:
+        """What makes the graph of the step of each replica of this process on a batch of ``rows``. Without shards these are the
+        rows of this process alone, if there are several. -1 means none. Replicas with equally many rows share the passes over
+        them, which are made once."""
         first = 0 if self.peers is None else self.peers.rank * self.own_replicas
         meetings: Any = self._programs.replicas or self.peers
-        ranks = Ranks(first + replica, self.replicas, meetings.meeting(replica), self.shards)
         apart = self.peers is not None and not self.shards  # rows are those of this rank, of a batch of unknown size
         step = cache(lambda own: self._graph("train", self._inputs(own), weighted, part=rows != 1 or apart))
-        if apart and rows > 0:
-            begin, end = Ranks(replica, self.own_replicas).rows(rows)
-            rows = end - begin
-        whole, parts = parts_of(step, ranks, rows if apart else max(rows, 0), whole=not apart)
         summed, add = getattr(self.loss, "reduction", "mean") == "sum", self.accumulate > 1
-        return data_parallel(whole, ranks, parts=parts, check_finite=self._check_finite, accumulate=add, summed=summed)
 
-    def _worker_graph(self, rows: int, worker: int, weighted: bool) -> Graph:
-        """The graph of a worker's step on a batch of ``rows`` rows."""
-        place = Worker(worker, self.workers, self._programs.replicas.view(worker))
-        return asynchronous(self._graph("train", self._inputs(rows), weighted), place, self.parallel)
+        def graph_of(replica: int) -> Graph:
+            ranks = Ranks(first + replica, self.replicas, meetings.meeting(replica), self.shards)
+            begin, end = Ranks(replica, self.own_replicas).rows(max(rows, 0)) if apart else (0, max(rows, 0))
+            whole, parts = parts_of(step, ranks, end - begin, whole=not apart)
+            return data_parallel(whole, ranks, parts=parts, check_finite=self._check_finite, accumulate=add, summed=summed)
+
+        return graph_of
+
+    def _worker_graphs(self, rows: int, weighted: bool) -> Callable[[int], Graph]:
+        """What makes the graph of each worker's step on a batch of ``rows`` rows."""
+        step = cache(lambda: self._graph("train", self._inputs(rows), weighted))
+
+        def graph_of(worker: int) -> Graph:
+            return asynchronous(step(), Worker(worker, self.workers, self._programs.replicas.view(worker)), self.parallel)
+
+        return graph_of
 
     def sharing(self) -> dict[str, Any]:
         """How the workers have shared the parameters so far; see ``Trainer.sharing``."""
@@ -189,7 +198,7 @@ class SessionGraphs(SessionState):
             self._programs.clear()
             self._stop_fast_path()
             if self.divides:
-                self._programs.ensure_replicas(mode, rows, lambda replica: self._replica_graph(rows, replica, weighted))
+                self._programs.ensure_replicas(mode, rows, self._replica_graphs(rows, weighted))
             else:
                 self._programs.ensure(mode, rows, lambda: (self._graph("train", self._inputs(rows), weighted), None))
         result = self._programs.flush(rows, self.rates.next(self.step_count, 1), weighted)
