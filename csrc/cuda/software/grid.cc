@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "cuda/software/block.h"
 #include "cuda/software/report.h"
@@ -35,7 +36,7 @@ struct Grid::State {
   Block* block = nullptr;
   Thread* thread = nullptr;
 
-  void* identity_of_thread();
+  void give_identity(Thread* fresh);
   void begin_block();
   bool pass(Block& block);
   void finish(Block& block);
@@ -103,40 +104,48 @@ void Block::message(const Thread& thread, char* text, size_t size) const {
 Identities::~Identities() { clear(); }
 
 void Identities::clear() {
-  for (void* each : all_) destroy_identity(each);
+  for (const Taken& each : all_) give_up(each);
   all_.clear();
 }
 
-void Identities::put(void* identity) {
-  if (identity == nullptr) return;
-  if (all_.size() < kMost) {
-    all_.push_back(identity);
+void Identities::give_up(const Taken& taken) {
+  destroy_identity(taken.identity);
+  return_stack(taken.stack);
+}
+
+void Identities::put(const Taken& taken) {
+  if (taken.identity != nullptr && all_.size() < kMost) {
+    all_.push_back(taken);
   } else {
-    destroy_identity(identity);
+    give_up(taken);
   }
 }
 
-void* Identities::take() {
-  if (all_.empty()) return nullptr;
-  void* const identity = all_.back();
+Identities::Taken Identities::take() {
+  if (all_.empty()) return {};
+  const Taken taken = all_.back();
   all_.pop_back();
-  return identity;
+  return taken;
 }
 
 void Identities::put_all(Identities* others) {
-  while (void* each = others->take()) put(each);
+  if (all_.empty()) std::swap(all_, others->all_);
+  for (const Taken& each : others->all_) put(each);
+  others->all_.clear();
 }
 
 // The thread will not be ordered with any other thread of this grid.
-void* Grid::State::identity_of_thread() {
-  void* const spare = options.spare ? options.spare->take() : nullptr;
-  if (spare == nullptr) return new_identity();
+void Grid::State::give_identity(Thread* fresh) {
+  const Identities::Taken taken = options.spare ? options.spare->take() : Identities::Taken{};
+  fresh->stack = taken.identity ? taken.stack : take_stack();
+  prepare(&fresh->context, fresh->stack, enter);
+  fresh->context.identity = taken.identity ? taken.identity : new_identity();
+  if (taken.identity == nullptr) return;
   ++identities_taken_over;
   void* const caller = current_identity();
-  take_identity(spare);
+  take_identity(taken.identity);
   announce_after(&begin);
   take_identity(caller);
-  return spare;
 }
 
 void Grid::State::begin_block() {
@@ -145,18 +154,11 @@ void Grid::State::begin_block() {
   if (launch.dynamic_shared > 0) fresh.dynamic = new_shared_memory(launch.dynamic_shared);
   fresh.shared_bytes = launch.dynamic_shared;
   announce_before(&begin);
-  for (Thread& each : fresh.threads) {
-    each.stack = take_stack();
-    prepare(&each.context, each.stack, enter);
-    each.context.identity = identity_of_thread();
-  }
+  for (Thread& each : fresh.threads) give_identity(&each);
 }
 
 void Grid::State::finish(Block& done) {
-  for (Thread& each : done.threads) {
-    used.put(each.context.identity);
-    return_stack(each.stack);
-  }
+  for (Thread& each : done.threads) used.put({each.context.identity, each.stack});
   std::erase_if(resident, [&](const auto& each) { return each.get() == &done; });
 }
 

@@ -33,21 +33,27 @@ struct Launch {
 
 // Identities of GPU threads that have ended. ThreadSanitizer needs half a millisecond to make one, so the threads of a grid take over
 // those of threads whose end is ordered before the grid's begin. This hides no race: what the former thread did, and what it knew to
-// be ordered before it, is ordered before the new thread anyway. Without ThreadSanitizer, there are none.
+// be ordered before it, is ordered before the new thread anyway. Each keeps its stack, whose content no other identity has seen.
+// Without ThreadSanitizer, there are none.
 class Identities {
  public:
   Identities() = default;
   ~Identities();
   Identities(const Identities&) = delete;
   Identities& operator=(const Identities&) = delete;
-  void put(void* identity);
-  void* take();  // null if there is none
+  struct Taken {
+    void* identity = nullptr;
+    char* stack = nullptr;
+  };
+  void put(const Taken& taken);
+  Taken take();  // without an identity if there is none
   void put_all(Identities* others);
   void clear();
 
  private:
   static constexpr size_t kMost = 1024;  // each of them takes half a megabyte
-  std::vector<void*> all_;
+  static void give_up(const Taken& taken);
+  std::vector<Taken> all_;
 };
 
 enum class BlockOrder { kForward, kReverse, kSeeded };
