@@ -92,4 +92,4 @@ def test_products_of_another_dtype_or_kind(monkeypatch, capsys):
     assert main(["bench", "fit", "--dtype", "bfloat16"]) == 1
     assert "--dtype belongs to gemm and step, got fit" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["bench", "gemm", "--dtype", "float16"])
+        main(["bench", "gemm", "--dtype", "int8"])

@@ -159,8 +159,8 @@ def test_restarts_have_new_generations_and_end(tmp_path):
 
 WAITS = """
 w = meet()
-say(f"ready {w.rank}")
 try:
+    say(f"ready {w.rank}")
     time.sleep(1000)
 except KeyboardInterrupt:
     say(f"interrupted {w.rank}")
