@@ -8,6 +8,7 @@ import pytest
 import gradring as gr
 from gradring.graph.spec import check
 from helpers import snapshot
+from narrow import OPTIONS, check_step, data, model, step_in_float64, two_layers
 
 nn = gr.nn
 FIRST = 65536.0
@@ -16,17 +17,6 @@ FIRST = 65536.0
 def rounded(values):
     with np.errstate(over="ignore"):
         return np.asarray(values, np.float32).astype(np.float16).astype(np.float64)
-
-
-def data(rows=96, columns=70, classes=10, seed=0):
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((rows, columns)).astype(np.float32)
-    return x, (x[:, :classes] + 0.1 * rng.standard_normal((rows, classes))).argmax(axis=1)
-
-
-def model(*, norm=False, p=0.0):
-    layers = [nn.Linear(70, 90), nn.BatchNorm1d(90) if norm else nn.LayerNorm(90), nn.GELU(), nn.Dropout(p)]
-    return nn.Sequential(*layers, nn.Linear(90, 65), nn.Tanh(), nn.Linear(65, 10)).init(seed=2)
 
 
 def trainer(made=None, **options):
@@ -49,32 +39,10 @@ def kept(trained):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("rows", [1, 33, 128])
 def test_a_step_follows_a_program_in_float64_that_rounds_where_it_does(rows, activation):
-    rng = np.random.default_rng(rows)
-    x, target = rng.standard_normal((rows, 200)).astype(np.float32), rng.standard_normal((rows, 33)).astype(np.float32)
-    made = nn.Sequential(nn.Linear(200, 80), nn.ReLU() if activation == "relu" else nn.Tanh(), nn.Linear(80, 33))
-    trained = with_scale(gr.Trainer(made, loss="mse", optimizer=gr.optim.SGD(0.5), dtype="float16", seed=3), 2**12)
-    scale = trained.loss_scale
-    p = {name: array.astype(np.float64) for name, array in trained.params.items()}
-    pre = rounded(x) @ rounded(p["0.weight"]) + p["0.bias"]
-    hidden = np.maximum(pre, 0) if activation == "relu" else np.tanh(pre)
-    output = rounded(hidden) @ rounded(p["2.weight"]) + p["2.bias"]
-    dy = 2 * (output - target) / target.size * scale
-    dhidden = rounded(dy) @ rounded(p["2.weight"]).T
-    dpre = dhidden * ((pre > 0) if activation == "relu" else 1 - hidden**2)
-    gradients = {
-        "0.weight": rounded(x).T @ rounded(dpre),
-        "0.bias": dpre.sum(axis=0),
-        "2.weight": rounded(hidden).T @ rounded(dy),
-        "2.bias": dy.sum(axis=0),
-    }
-    np.testing.assert_allclose(trained.predict(x), output, atol=1e-3)
-    loss = trained.step(x, target)
-    assert loss == pytest.approx(np.mean((output - target) ** 2), rel=1e-3)
-    for name, gradient in gradients.items():
-        got, gradient = (p[name] - trained.params[name]) / 0.5, gradient / scale
-        # Where float32 and float64 lie on two sides of a tie, one operand differs by 2**-11 of itself.
-        assert np.abs(got - gradient).max() <= 1e-3 * np.abs(gradient).max(), name
-        assert np.linalg.norm(got - gradient) <= 2e-4 * np.linalg.norm(gradient), name
+    trained = with_scale(two_layers("float16", activation), 2**12)
+    step = step_in_float64(trained, rows, activation, rounded, scale=trained.loss_scale)
+    # Where float32 and float64 lie on two sides of a tie, one operand differs by 2**-11 of itself.
+    check_step(trained, step, output=1e-3, largest=1e-3, norm=2e-4)
 
 
 def test_small_gradients_stay_above_zero():
@@ -152,24 +120,6 @@ def test_the_plan_shows_casts_scale_and_check():
     ops = [node.op for node in graph.nodes]
     assert ops.count("scale_gradient") == ops.count("clip") == 1
     assert "float16" in str(trained.plan()) and "loss_scale" in str(trained.plan())
-
-
-OPTIONS = {
-    "plain": {},
-    "clipped": {"clip_norm": 0.5},
-    "accumulated": {"accumulate": 3},
-    "unchecked": {"nonfinite": "ignore"},
-    "replicas": {"replicas": 2},
-    "shards": {"shards": 4, "replicas": 2},
-    "replicas that accumulate": {"replicas": 2, "accumulate": 3},
-    "frozen": {"frozen": ["0.*"]},
-    "AdamW": {"optimizer": gr.optim.AdamW(1e-3)},
-    "groups": {"optimizer": gr.optim.Adam(1e-3, groups=[{"params": "*.bias", "lr": 1e-2}])},
-    "Lion": {"optimizer": gr.optim.Lion(1e-4)},
-    "weights of classes": {"class_weight": {0: 2.0}},
-    "smoothed": {"loss": gr.losses.CrossEntropy(label_smoothing=0.1)},
-    "schedule": {"optimizer": gr.optim.AdamW(lambda step: 1e-3 / (1 + step))},
-}
 
 
 @pytest.mark.parametrize("case", OPTIONS)
