@@ -32,6 +32,15 @@ bool same_float(PyObject* a, PyObject* b) noexcept {
                      sizeof(double)) == 0;
 }
 
+// Whether two calls name their arguments alike. A call f(**options) makes a new tuple of names each time.
+bool same_names(PyObject* a, PyObject* b) noexcept {
+  if (a == b) return true;
+  if (!a || !b || PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i)
+    if (PyTuple_GET_ITEM(a, i) != PyTuple_GET_ITEM(b, i)) return false;
+  return true;
+}
+
 // The parameter that takes argument i, where arguments are counted first by position and then by name. -1 if there is none.
 int parameter_of(const EagerBinding& b, Py_ssize_t i, Py_ssize_t count, PyObject* keywords) noexcept {
   if (i < count) return static_cast<int>(i);
@@ -77,7 +86,7 @@ void KnownCall::forget() noexcept {
 }
 
 bool KnownCall::repeated(PyObject* const* given, Py_ssize_t count, PyObject* keywords) const noexcept {
-  if (count_ < 0 || count != by_position_ || keywords != keywords_) return false;
+  if (count_ < 0 || count != by_position_ || !same_names(keywords, keywords_)) return false;
   constexpr int kNeeded = Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_C_CONTIGUOUS_;
   PyTypeObject* const array_type = Api::get().PyArray_Type_;
   for (int i = 0; i < count_; ++i) {

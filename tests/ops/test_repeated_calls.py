@@ -198,3 +198,19 @@ def test_a_result_that_is_too_large_leaves_nothing():
         with pytest.raises(MemoryError):
             gr.ops.matmul(a, b)
     assert abs(sys.getrefcount(np.dtype("f8")) - before) < 50
+
+
+def test_names_of_arguments_are_compared_in_calls_with_a_dictionary():
+    """``f(**options)`` makes a new tuple of names for each call, so their contents decide, and their order."""
+    square = np.random.default_rng(0).standard_normal((5, 5)).astype("f4")
+    other = square + 1
+    for _ in range(3):
+        for options in ({"trans_a": True}, {"trans_b": True}, {"trans_a": False}, {}, {"trans_b": True, "trans_a": True}):
+            a, b = (x.T if options.get(name) else x for name, x in (("trans_a", square), ("trans_b", other)))
+            assert np.allclose(gr.ops.matmul(square, other, **options), a @ b, atol=1e-5)
+    for _ in range(3):
+        named, swapped = {"a": square, "b": other}, {"b": square, "a": other}
+        assert np.allclose(gr.ops.matmul(**named), square @ other, atol=1e-5)
+        assert np.allclose(gr.ops.matmul(**swapped), other @ square, atol=1e-5)
+        with pytest.raises(TypeError, match="unexpected argument 'c'"):
+            gr.ops.matmul(square, other, **{"c": square})
