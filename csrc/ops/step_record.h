@@ -74,7 +74,19 @@ struct StepRecord {
   double rate(int64_t which) const noexcept { return which < rate_count ? rates[which] : learning_rate; }
 
   // Whether a gradient, or a loss, that is not finite only shows that the scale is too large.
-  bool may_skip() const noexcept { return loss_scale > kLeastLossScale; }
+  constexpr bool may_skip() const noexcept { return loss_scale > kLeastLossScale; }
+
+  // Whether the batch belongs into means: one whose loss is not finite, which its scale excuses, does not.
+  constexpr bool counts() const noexcept { return !may_skip() || loss_sum - loss_sum == 0; }
+
+  // What a step does when its gradients are found to be infinite or NaN.
+  constexpr void take_infinity() noexcept {
+    if (may_skip()) {
+      fault = Fault::kOverflow;
+    } else if (check_finite) {
+      fault = Fault::kGradient;
+    }
+  }
 
   // Called if a gradient may be infinite: separate updates then run instead of those that are fused into products.
   void leave_bounded_route() noexcept {

@@ -1,7 +1,6 @@
 #include "program/epoch.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "runtime/ticks.h"
 #include "runtime/trace.h"
@@ -66,7 +65,7 @@ struct Ledger {
     ++totals.steps;
     totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
     // A batch whose loss is not finite, which its scale excuses, is in no mean.
-    const bool counts = !step.may_skip() || std::isfinite(step.loss_sum);
+    const bool counts = step.counts();
     if (counts) {
       totals.samples += std::max<int64_t>(batch.rows, 0);
       totals.loss_sum += step.loss_sum;

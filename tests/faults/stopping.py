@@ -68,12 +68,8 @@ def stopped(resume_after, timeout):
     trainer, batch = trainer_of(comm), data(comm.rank)
     trainer.step(*batch)
     if comm.rank == 1:
-        pid = os.getpid()
-        if os.fork() == 0:
-            time.sleep(resume_after)
-            os.kill(pid, signal.SIGCONT)
-            os._exit(0)
-        os.kill(pid, signal.SIGSTOP)
+        resumed_by_a_child(resume_after)
+        os.kill(os.getpid(), signal.SIGSTOP)
         os.wait()
         for name in trainer.params:
             trainer.params[name][...] = 7  # what a rank that does not know of its failure may do
@@ -100,12 +96,8 @@ def stopped_for_a_while():
     trainer, batch = trainer_of(comm), data(comm.rank)
     for step in range(4):
         if comm.rank == 1 and step == 2:
-            pid = os.getpid()
-            if os.fork() == 0:
-                time.sleep(0.5)
-                os.kill(pid, signal.SIGCONT)
-                os._exit(0)
-            os.kill(pid, signal.SIGSTOP)
+            resumed_by_a_child(0.5)
+            os.kill(os.getpid(), signal.SIGSTOP)
             os.wait()
         trainer.step(*batch)
     comm.barrier()

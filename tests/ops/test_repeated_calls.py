@@ -213,4 +213,4 @@ def test_names_of_arguments_are_compared_in_calls_with_a_dictionary():
         assert np.allclose(gr.ops.matmul(**named), square @ other, atol=1e-5)
         assert np.allclose(gr.ops.matmul(**swapped), other @ square, atol=1e-5)
         with pytest.raises(TypeError, match="unexpected argument 'c'"):
-            gr.ops.matmul(square, other, **{"c": square})
+            gr.ops.matmul(square, other, c=square)

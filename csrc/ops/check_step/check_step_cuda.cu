@@ -22,7 +22,7 @@ __global__ void check_step_kernel(StepRecord* step, const LossTotals* totals, do
   } else if (weighted && weights_fail(*totals, step->need_weight)) {
     step->fault = Fault::kWeight;
     step->fault_row = totals->bad_weight;
-  } else if (step->check_finite && step->loss_scale <= kLeastLossScale && !(totals->loss - totals->loss == 0)) {
+  } else if (step->check_finite && !step->may_skip() && !(totals->loss - totals->loss == 0)) {
     step->fault = Fault::kNonFinite;
   }
 }

@@ -69,12 +69,7 @@ __global__ void clip_kernel(StepRecord* step, const double* sum, const double* w
   const double factor = limit / (sqrt(scaled) + 1e-6);
   *norm = sqrt(scaled);
   *clip = (factor < 1 || factor != factor ? factor : 1.0) / multiplied;
-  if (scaled - scaled == 0) return;
-  if (step->loss_scale > kLeastLossScale) {
-    step->fault = Fault::kOverflow;
-  } else if (step->check_finite) {
-    step->fault = Fault::kGradient;
-  }
+  if (scaled - scaled != 0) step->take_infinity();
 }
 
 int clip(const OpCall& call, const CudaQueue& queue) noexcept {

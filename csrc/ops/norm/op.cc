@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "ops/norm/norm.h"
-#include "ops/norm/overflow.h"
 
 namespace gradring {
 
@@ -68,7 +67,7 @@ void run(const Lane&, const OpCall& call) noexcept {
   const double sum = *call[kSum].as<const double>() * scale * scale;
   *call[kNorm].as<double>() = std::sqrt(sum);
   *call[kClip].as<double>() = clip_factor(sum, call.real(0)) / loss_scale;
-  if (!std::isfinite(sum)) take_infinity(call.step);
+  if (!std::isfinite(sum)) call.step->take_infinity();
 }
 
 void check(const OpCall& call) {

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/norm/overflow.h"
 #include "ops/reduce_update/meeting_resource.h"
 #include "ops/reduce_update/reduce_update.h"
 #include "runtime/failpoint.h"
@@ -373,7 +372,7 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   }
   lane.barrier();
   if (!meeting.took_place()) return stop_without_peers(&step);
-  if (!finite(step, *sum)) return take_infinity(&step);
+  if (!finite(step, *sum)) return step.take_infinity();
   if (came_to_nothing(meeting)) stop_without_peers(&step);
 }
 

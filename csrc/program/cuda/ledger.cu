@@ -49,7 +49,7 @@ __global__ void end_kernel(DeviceLedger* ledger, SlotPlaces slot, int64_t rows, 
     ++totals.steps;
     totals.last_loss = step.loss_weight == 0 ? 0 : step.loss_sum / step.loss_weight;  // no weight, no loss
     // A batch whose loss is not finite, which its scale excuses, is in no mean.
-    const bool counts = step.loss_scale <= kLeastLossScale || step.loss_sum - step.loss_sum == 0;
+    const bool counts = step.counts();
     if (counts) {
       totals.samples += rows;
       totals.loss_sum += step.loss_sum;
