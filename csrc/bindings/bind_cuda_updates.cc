@@ -24,10 +24,12 @@ using Calls = std::vector<std::pair<py::list, int64_t>>;  // of each group the u
 
 class PyDeviceUpdates {
  public:
-  PyDeviceUpdates(int device, const Calls& calls, int64_t most_rates, bool check, double limit, uintptr_t stream) {
+  PyDeviceUpdates(int device, const Calls& calls, int64_t most_rates, bool check, double limit, uintptr_t stream,
+                  py::object lend) {
     UpdateOptions options;
     options.device = device, options.processors = cuda::processors_of(device);
     options.most_rates = most_rates, options.check = check, options.limit = limit;
+    options.lender = lender_of(std::move(lend));
     std::vector<UpdateGroup> groups;
     for (const auto& [list, rate] : calls) {
       UpdateGroup group;
@@ -83,10 +85,12 @@ py::object report_of(DeviceUpdates& updates, bool wait) {
 
 void bind_cuda_updates(py::module_& m) {
   py::class_<PyDeviceUpdates>(m, "DeviceUpdates", "Updates of all parameters of a user's own step, by few launches.")
-      .def(py::init<int, const Calls&, int64_t, bool, double, uintptr_t>(), py::arg("device"), py::arg("groups"),
-           py::arg("most_rates"), py::arg("check"), py::arg("limit"), py::arg("stream"),
+      .def(py::init<int, const Calls&, int64_t, bool, double, uintptr_t, py::object>(), py::arg("device"),
+           py::arg("groups"), py::arg("most_rates"), py::arg("check"), py::arg("limit"), py::arg("stream"),
+           py::arg("lend") = py::none(),
            "Each group is a list of DeviceCalls of one rule and dtype, and the number of its learning rate. With "
-           "`check`, gradients and losses that are not finite are faults; `limit` is the largest norm, negative: any.")
+           "`check`, gradients and losses that are not finite are faults; `limit` is the largest norm, negative: any. "
+           "`lend` is that of DeviceArena.")
       .def_readonly_static("losses", &UpdateLedger::kLosses, "The most entries between two reports.")
       .def(
           "loss",

@@ -149,8 +149,10 @@ class DeviceUpdates:
         check: bool,
         limit: float,
         stream: int,
+        lend: typing.Any = None,
     ) -> None:
-        """Each group is a list of DeviceCalls of one rule and dtype, and the number of its learning rate."""
+        """Each group is a list of DeviceCalls of one rule and dtype, and the number of its learning rate. `lend` is that of
+        DeviceArena."""
     def loss(self, address: int, dtype: str, entry: int, stream: int) -> None:
         """Keep the loss of an entry, a float32 or float64 on the device."""
     def add(

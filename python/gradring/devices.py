@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from gradring import _core, cuda_devices
 
-__all__ = ["CPU", "engine", "named", "number_of", "products_library", "reserve"]
+__all__ = ["CPU", "engine", "lender", "named", "number_of", "products_library", "reserve"]
 
 CPU = "cpu"
 
@@ -32,7 +33,12 @@ def reserve(device: str, size: int) -> Any:
     if device == CPU:
         return _core.SharedArena(size)
     number = number_of(device)
-    return import_module("gradring._cuda").DeviceArena(number, size, functools.partial(_lent, number))
+    return import_module("gradring._cuda").DeviceArena(number, size, lender(number))
+
+
+def lender(number: int) -> Callable[[int], tuple[int, Any] | None]:
+    """What gives the native parts memory of CuPy's pool on this device."""
+    return functools.partial(_lent, number)
 
 
 def _lent(number: int, size: int) -> tuple[int, Any] | None:
@@ -77,5 +83,4 @@ def engine(
     if device == CPU:
         return _core.Engine(arenas, lanes, accumulate, seed, check_finite)
     cuda, number, library = import_module("gradring._cuda"), number_of(device), products_library()
-    lend = functools.partial(_lent, number)
-    return cuda.Engine(number, library, arenas, lanes, accumulate, seed, check_finite, tune, tf32, lend)
+    return cuda.Engine(number, library, arenas, lanes, accumulate, seed, check_finite, tune, tf32, lender(number))

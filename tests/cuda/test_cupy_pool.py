@@ -1,14 +1,16 @@
 """Parameters, gradients and optimizer state lie in CuPy's pool where CuPy is in use. A stand-in has the same interface."""
 
 import gc
+import os
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gradring as gr
-from device_producers import CupyPool, run_lazily
+from device_producers import CupyPool, on_device, run_lazily
 from gradring import cuda, devices
 
 
@@ -105,6 +107,59 @@ assert len(pool.freed) == len(pool.taken) > 6, (len(pool.freed), len(pool.taken)
 print(wrong)
 """
     assert run_lazily(script, GRADRING_CUDA_SCHEDULE=schedule) == "0"
+
+
+def own_steps(count=3):
+    """What steps of one's own leave in parameters that lie on the device."""
+    w, x = on_device(np.linspace(-1, 1, 700, dtype=np.float32)), np.ones(700, np.float32)
+    trainer = gr.Trainer(
+        step=lambda params, batch: (0.5, {"w": on_device(batch * x)}), params={"w": w}, optimizer=gr.optim.AdamW(1e-2)
+    )
+    for number in range(count):
+        trainer.step(np.float32(number + 1))
+    return w.numpy(), trainer
+
+
+def test_the_table_of_steps_of_ones_own_lies_in_the_pool(monkeypatch):
+    expected, _ = own_steps()
+    pool = CupyPool()
+    use(monkeypatch, pool)
+    found, trainer = own_steps()
+    np.testing.assert_array_equal(found, expected)
+    assert len(pool.taken) >= 4 and not pool.freed  # parts, sums, table and ledger
+    assert {current for _, current in pool.taken} == {(0, devices._own_stream(0).handle)}
+    del trainer
+    gc.collect()
+    assert len(pool.freed) == len(pool.taken)
+
+
+@pytest.mark.parametrize("pool", [{"fails": True}, {"skew": 64}], ids=["no memory", "not aligned"])
+def test_a_pool_that_cannot_hold_the_table_leaves_it_to_the_device(monkeypatch, pool):
+    expected, _ = own_steps()
+    use(monkeypatch, CupyPool(**pool))
+    np.testing.assert_array_equal(own_steps()[0], expected)
+
+
+@pytest.mark.parametrize("schedule", ["eager", "lazy", "1", "2", "3", "4"])
+def test_the_table_waits_for_the_work_that_its_blocks_come_behind(schedule):
+    script = """
+import gc, sys, types
+import numpy as np
+from device_producers import CupyPool
+from test_cupy_pool import own_steps
+
+expected, _ = own_steps()
+pool = CupyPool(late=True)
+sys.modules["cupy"] = types.ModuleType("cupy")
+sys.modules["cupy"].cuda = pool.module
+found, trainer = own_steps()
+del trainer
+gc.collect()
+assert len(pool.freed) == len(pool.taken) >= 4, (len(pool.freed), len(pool.taken))
+print(int((found != expected).sum()))
+"""
+    path = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parent.parent, os.environ.get("PYTHONPATH", ""))))
+    assert run_lazily(script, GRADRING_CUDA_SCHEDULE=schedule, PYTHONPATH=path) == "0"
 
 
 def test_memory_that_is_not_aligned_is_not_used(monkeypatch, blobs):

@@ -58,10 +58,10 @@ DeviceUpdates::DeviceUpdates(std::vector<UpdateGroup> groups, const UpdateOption
     slots_[i].host = static_cast<std::byte*>(host_slots_.get()) + i * table_bytes_;
     slots_[i].copied = cuda::make_event(kWho);
   }
-  parts_ = cuda::DeviceMemory(kWho, part_bytes);
-  sums_ = cuda::DeviceMemory(kWho, std::max<size_t>(parts.size(), 1) * sizeof(PartSum));
-  table_ = cuda::DeviceMemory(kWho, table_bytes_);
-  ledger_memory_ = cuda::DeviceMemory(kWho, sizeof(UpdateLedger));
+  parts_ = cuda::DeviceMemory(kWho, part_bytes, options_.lender);
+  sums_ = cuda::DeviceMemory(kWho, std::max<size_t>(parts.size(), 1) * sizeof(PartSum), options_.lender);
+  table_ = cuda::DeviceMemory(kWho, table_bytes_, options_.lender);
+  ledger_memory_ = cuda::DeviceMemory(kWho, sizeof(UpdateLedger), options_.lender);
   new (report_.get()) UpdateLedger;
   if (!parts.empty()) std::memcpy(host_parts_.get(), parts.data(), parts.size() * sizeof(CudaPart));
   in_turn(stream, [&] {

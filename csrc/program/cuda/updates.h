@@ -31,8 +31,9 @@ struct UpdateOptions {
   int device = 0;
   int processors = 1;
   int64_t most_rates = 1;
-  bool check = true;  // a gradient that is not finite is a fault
-  double limit = -1;  // the largest norm of all gradients; negative: any
+  bool check = true;              // a gradient that is not finite is a fault
+  double limit = -1;              // the largest norm of all gradients; negative: any
+  cuda::Lender lender = nullptr;  // of the memory on the device
 };
 
 class DeviceUpdates {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from gradring import devices
 from gradring.cuda import Array, streams
 from gradring.ops._eager import SCHEMAS
 from gradring.optim import Optimizer
@@ -37,7 +38,8 @@ class Table:
             rule, states, rate = rules[names[0]]
             given.append(([_call(rule, params[n], {s: state[f"{s}.{n}"] for s in states}) for n in names], rate))
         native = streams.native().DeviceUpdates
-        self._native = native(device, given, rates, check, -1.0 if limit is None else limit, streams.current_stream())
+        norm, lend = -1.0 if limit is None else limit, devices.lender(device)
+        self._native = native(device, given, rates, check, norm, streams.current_stream(), lend)
         self._kept = dict(params), dict(state)  # what the native table has the addresses of
         self.most_entries: int = native.losses
 
