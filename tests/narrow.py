@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import gradring as gr
+from whole_device import device
 
 nn = gr.nn
 OPTIONS = {
@@ -34,6 +35,16 @@ def data(rows=96, columns=70, classes=10, seed=0):
 def model(*, norm=False, p=0.0):
     layers = [nn.Linear(70, 90), nn.BatchNorm1d(90) if norm else nn.LayerNorm(90), nn.GELU(), nn.Dropout(p)]
     return nn.Sequential(*layers, nn.Linear(90, 65), nn.Tanh(), nn.Linear(65, 10)).init(seed=2)
+
+
+def check_narrow(graph, dtype):
+    """Check that casts make all values of 16 bits, or, in programs of a device, products, and that only products read them."""
+    products = ("linear", "linear_dx", "linear_dw")
+    for node in graph.nodes:
+        made = [name for _, name in node.written() if graph.values[name].dtype == dtype]
+        read = [name for name in node.inputs.values() if graph.values[name].dtype == dtype]
+        assert not made or node.op == "cast" or (device != "cpu" and node.op in products), node
+        assert not read or node.op in products, node
 
 
 @dataclass

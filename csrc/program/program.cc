@@ -218,7 +218,9 @@ void check_instruction(const Program* program, const Instruction& instruction) {
   for (const Argument& argument : instruction.arguments) {
     const int like = operand_of(instruction, argument).rows_like;
     if (like < 0 || argument.shape.size() != 2 || data.call()[like].rank != 2) continue;
-    if (argument.strides[0] == data.call()[like].strides[0]) continue;
+    const Tensor& other = data.call()[like];  // it may have another dtype, so elements count, as they do in kernels
+    const auto rows_apart = [](int64_t bytes, Dtype dtype) { return bytes / static_cast<int64_t>(size_of(dtype)); };
+    if (rows_apart(argument.strides[0], argument.dtype) == rows_apart(other.strides[0], other.dtype)) continue;
     refuse_argument(instruction, argument,
                     "must have its rows as far apart as " + std::string(op.operands[static_cast<size_t>(like)].name));
   }

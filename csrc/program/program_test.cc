@@ -88,6 +88,31 @@ TEST_CASE("a program that would leave its memory is refused, and the error names
   CHECK(has(error_of([](Program& p) { p.buffers[1].offset = 2; }), "[program] buffer 1 is field 2: there are 2"));
 }
 
+TEST_CASE("the rows of results of two dtypes are compared in elements") {
+  const Perceptron shape{4, 3, 2, 2};
+  Program p = shape.program();
+  for (const char* name : {"x", "w", "y"}) {
+    argument(p, 0, name).dtype = Dtype::kBfloat16;
+    reshape(argument(p, 0, name), argument(p, 0, name).shape);
+  }
+  Argument pre = argument(p, 0, "y");
+  pre.operand = find_operand(*p.instructions[0].op, "pre");
+  pre.dtype = Dtype::kFloat32;
+  reshape(pre, pre.shape);
+  p.instructions[0].arguments.push_back(pre);
+  CHECK_NOTHROW(check_instruction(p.instructions[0]));
+  for (const int64_t bytes : {pre.strides[0] / 2, pre.strides[0] * 2, pre.strides[0] + 4}) {
+    argument(p, 0, "pre").strides[0] = bytes;
+    std::string error;
+    try {
+      check_instruction(p.instructions[0]);
+    } catch (const Error& refused) {
+      error = refused.what();
+    }
+    CHECK(has(error, "[linear] pre"));
+  }
+}
+
 TEST_CASE("a call that its op does not allow is refused, and the error names the layer") {
   CHECK(has(error_of([](Program& p) { p.instructions[3].op = nullptr; }), "[program] no such op (instruction 3)"));
   CHECK(has(error_of([](Program& p) { p.instructions[0].op = find_schema("linear_vjp"); }), "no place in a program"));

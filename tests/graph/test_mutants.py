@@ -13,11 +13,26 @@ import pytest
 
 import gradring as gr
 from bits.models import RUNS, inputs, numbers
+from fused import as_on_a_device
+from gradring import nn
 from gradring.graph import Graph, check
 from gradring.ir import PHASES, WHEN
 from gradring.session import graphs as session_graphs
 
 _STEPS = 4
+
+
+def fused() -> nn.Sequential:
+    """A residual sum reads one activation's output in float32, and products alone read the others."""
+    first = nn.Linear(19, 16), nn.ReLU(), nn.Linear(16, 32), nn.ReLU(), nn.Residual(nn.Linear(32, 32))
+    return nn.Sequential(*first, nn.Linear(32, 16), nn.GELU(), nn.Linear(16, 5))
+
+
+# Programs of a CUDA device, which the CPU can run, too.
+DEVICE_RUNS: dict[str, Any] = {
+    "fused": (fused, 21, 19, 5, "cross_entropy", lambda: gr.optim.AdamW(1e-2), {"dtype": "bfloat16", "accumulate": 2}),
+    "fused, scaled": (fused, 21, 19, 5, "cross_entropy", lambda: gr.optim.SGD(1e-2), {"dtype": "float16"}),
+}
 
 
 def step_graph(name: str) -> Graph:
@@ -28,8 +43,8 @@ def step_graph(name: str) -> Graph:
 
 def trained(name: str, mutant: Graph | None) -> tuple[bytes, Graph]:
     """Every bit that some steps leave behind, by the model's own graph or by a mutant of it."""
-    make, rows, _, outputs, loss, optimizer, options = RUNS[name]
-    x = inputs(name, rows, 1)
+    make, rows, features, outputs, loss, optimizer, options = (RUNS | DEVICE_RUNS)[name]
+    x = inputs(name, rows, 1) if name in RUNS else numbers((rows, features), 1)
     y = np.arange(rows) % outputs if loss == "cross_entropy" else numbers((rows, outputs), 2) > 0
     trainer = gr.Trainer(make(), loss=loss, optimizer=optimizer(), threads=1, **{"seed": 3, **options})
     original = session_graphs.train_graph
@@ -120,7 +135,17 @@ def timed(graph: Graph) -> Iterator[tuple[str, Graph]]:
             yield f"node {i} ({node.op}): {change}", graph.with_nodes(nodes)
 
 
-@pytest.mark.parametrize("mutation", [swapped, dropped, repeated, renamed, shifted, retyped, housed, placed, timed])
+MUTATIONS = [swapped, dropped, repeated, renamed, shifted, retyped, housed, placed, timed]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+@pytest.mark.parametrize("name", DEVICE_RUNS)
+def test_each_mutant_of_a_program_that_is_fused_for_cuda(name, mutation, monkeypatch):
+    with as_on_a_device(True):
+        test_each_mutant_is_refused_or_trains_to_the_same_bits(name, mutation, monkeypatch)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
 @pytest.mark.parametrize("name", RUNS)
 def test_each_mutant_is_refused_or_trains_to_the_same_bits(name, mutation, monkeypatch):
     monkeypatch.setenv("GRADRING_CHECK", "0")

@@ -8,7 +8,7 @@ import pytest
 import gradring as gr
 from gradring.graph.spec import check
 from helpers import snapshot
-from narrow import OPTIONS, check_step, data, model, step_in_float64, two_layers
+from narrow import OPTIONS, check_narrow, check_step, data, model, step_in_float64, two_layers
 
 nn = gr.nn
 FIRST = 65536.0
@@ -114,9 +114,7 @@ def test_the_plan_shows_casts_scale_and_check():
     trained.step(*data())
     graph = trained.plan().graph
     check(graph)
-    for node in graph.nodes:
-        narrow = [name for _, name in node.written() if graph.values[name].dtype == "float16"]
-        assert not narrow or node.op == "cast", node
+    check_narrow(graph, "float16")
     ops = [node.op for node in graph.nodes]
     assert ops.count("scale_gradient") == ops.count("clip") == 1
     assert "float16" in str(trained.plan()) and "loss_scale" in str(trained.plan())

@@ -9,7 +9,7 @@ import pytest
 import gradring as gr
 from gradring.graph.spec import check
 from helpers import snapshot
-from narrow import OPTIONS, check_step, data, model, step_in_float64, two_layers
+from narrow import OPTIONS, check_narrow, check_step, data, model, step_in_float64, two_layers
 
 nn = gr.nn
 
@@ -50,12 +50,12 @@ def test_the_plan_has_narrow_products_and_nothing_else_is_narrow():
     check(graph)
     products = [node for node in graph.nodes if node.op in ("linear", "linear_dx", "linear_dw")]
     assert len(products) == 8
-    for node in graph.nodes:
-        narrow = [name for _, name in node.written() if graph.values[name].dtype == "bfloat16"]
-        assert not narrow or node.op == "cast", node
-    casts = [node.inputs["x"] for node in graph.nodes if node.op == "cast"]
+    check_narrow(graph, "bfloat16")
+    casts = [graph.place(node.inputs["x"]) for node in graph.nodes if node.op == "cast"]
     assert len(casts) == len(set(casts))  # a weight is rounded once for both directions
-    assert {"0.weight", "4.weight", "6.weight"} <= set(casts)
+    for name in ("0.weight", "4.weight", "6.weight"):
+        root, begin, end = graph.place(name)
+        assert sum(at == root and first <= begin and end <= past for at, first, past in casts) == 1
     assert "bfloat16" in str(trained.plan())
 
 
@@ -167,6 +167,7 @@ def test_other_dtypes_and_what_contradicts_are_refused_by_name():
         model().astype("bfloat16")
 
 
+@pytest.mark.cpu("ranks train on the CPU")
 def test_ranks_must_agree():
     def body(comm):
         gr.Trainer(model(), comm=comm, dtype="bfloat16" if comm.rank else "float32")

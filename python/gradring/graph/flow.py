@@ -154,12 +154,20 @@ def _overlap(graph: Graph, a: str, b: str) -> bool:
 
 def _same_contents(graph: Graph, written: str, name: str) -> bool:
     """Whether a read of ``name``, after ``written`` was written, gets the same contents, because one is a view of the
-    other."""
+    other, or a part of it."""
     if written.startswith("updated ") or written not in graph.values:
         return False
     if graph.values[name].kind == "grad":  # the root of gradients is read as a whole, after its views were written
         return True
-    return graph.place(written) == graph.place(name)
+    return graph.place(written) == graph.place(name) or _inside_of(graph, name, written) or _inside_of(graph, written, name)
+
+
+def _inside_of(graph: Graph, part: str, whole: str) -> bool:
+    """Whether a value is a view of another one, or of a view of it: each is then read after the other was written."""
+    within: str | None = part
+    while within is not None and within != whole:
+        within = graph.values[within].within
+    return within == whole
 
 
 def _padding(graph: Graph) -> list[tuple[int, int]]:

@@ -16,11 +16,15 @@ from typing import Any
 
 from gradring.graph.flow import moments_of
 from gradring.graph.schema import Part, Schema, fail, schema_of
-from gradring.ir import Graph, Node
+from gradring.ir import NARROW, Graph, Node
 
 __all__ = ["check_meaning", "meaning_of", "promised"]
 
 _Place = tuple[str, int, int]
+
+# Ops that make each element of a result from the same element of their arrays: over several arrays that lie side by side,
+# such an op means the same as one op for each of them.
+_ELEMENTWISE = frozenset({"accumulate", "cast", "copy"})
 
 
 def promised(graph: Graph) -> Graph:
@@ -96,32 +100,13 @@ def _digest(*parts: Any) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
-def _activated(kind: Any, x: str) -> str:
-    return _digest("activation", kind, x)
-
-
-def _derived(kind: Any, dy: str, source: str | None) -> str:
-    return _digest("derivative", kind, dy, source)
+def _cast(x: str, dtype: str) -> str:
+    """The meaning of a cast."""
+    return _digest("cast", "y", [("dtype", dtype)], [("x", x)])
 
 
 def _summed(x: str) -> str:
     return _digest("column_sums", x)
-
-
-def _part(part: Part, attributes: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The meaning of an op that does only what other ops can do to their results."""
-    x, kind = inputs[part.input], attributes.get(part.attribute or "")
-    others = sorted((name, value) for name, value in attributes.items() if name != part.attribute)
-    kind = (kind, others) if others else kind
-    match part.kind:
-        case "activation":
-            return _activated(kind, x)
-        case "derivative":
-            return _derived(kind, x, inputs[part.other or ""])
-        case "column_sums":
-            return _summed(x)
-        case _:  # a copy means what it copies
-            return x
 
 
 def _meant(node: Node) -> dict[str, Any]:
@@ -139,6 +124,7 @@ class _Reader:
         self.held: dict[_Place, str] = {}
         values = [v for v in graph.values.values() if v.kind == "param" and v.within and not v.span]
         self.parameters = {graph.place(v.name)[1:] for v in values}
+        self.positive: set[str] = set()  # the meanings that are a relu of something
 
     def read(self, name: str) -> str:
         return self.at(self.graph.place(name))
@@ -161,26 +147,75 @@ class _Reader:
         schema = schema_of(node.op)
         if "param" in node.updates:
             return self._update(node, schema)
-        inputs = {role: self.read(name) for role, name in node.inputs.items()}
-        for role, digest in self._outputs(node, schema, inputs).items():
-            if role in node.outputs and schema is not None and role in schema.outputs:
-                self.write(node.outputs[role], digest)
-        for role in node.updates:
-            self.write(
-                node.inputs[role], _digest(node.op, role, sorted(_meant(node).items()), sorted(inputs.items()))
-            )
+        for places in self._pieces(node):
+            inputs = {role: self.at(places[role]) for role in node.inputs}
+            made = self._outputs(node, schema, inputs)
+            for role in node.updates:
+                made[role] = _digest(node.op, role, sorted(_meant(node).items()), sorted(inputs.items()))
+            for role, digest in made.items():
+                if role in node.updates or (role in node.outputs and schema is not None and role in schema.outputs):
+                    self.held[places[role]] = digest
+
+    def _pieces(self, node: Node) -> list[dict[str, _Place]]:
+        """The places of a node's operands; if they span several arrays, those of each array."""
+        names = {**node.inputs, **node.outputs}
+        whole = {role: self.graph.place(name) for role, name in names.items()}
+        spans = [role for role, name in names.items() if self.graph.values[name].span]
+        if node.op not in _ELEMENTWISE or not spans:
+            return [whole]
+        root, first, past = whole[spans[0]]
+        parts = [self.graph.place(view.name)[1:] for view in self.graph.views(root)]
+        return [
+            {
+                role: place if names[role].startswith("step.") else (place[0], place[1] + begin - first, place[1] + end - first)
+                for role, place in whole.items()
+            }
+            for begin, end in parts
+            if first <= begin and end <= past
+        ]
+
+    def _activated(self, kind: Any, x: str) -> str:
+        made = _digest("activation", kind, x)
+        if kind == "relu":
+            self.positive.add(made)
+        return made
+
+    def _derived(self, kind: Any, dy: str, source: str | None) -> str:
+        """The meaning of a derivative. That of relu is the same at the activation's input and output."""
+        if kind == "relu" and source is not None and source not in self.positive:
+            source = self._activated(kind, source)
+        return _digest("derivative", kind, dy, source)
+
+    def _part(self, part: Part, attributes: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        """The meaning of an op that does only what other ops can do to their results."""
+        x, kind = inputs[part.input], attributes.get(part.attribute or "")
+        others = sorted((name, value) for name, value in attributes.items() if name != part.attribute)
+        kind = (kind, others) if others else kind
+        match part.kind:
+            case "activation":
+                return self._activated(kind, x)
+            case "derivative":
+                return self._derived(kind, x, inputs[part.other or ""])
+            case "column_sums":
+                return _summed(x)
+            case _:  # a copy means what it copies
+                return x
 
     def _outputs(self, node: Node, schema: Schema | None, inputs: Mapping[str, str]) -> dict[str, str]:
         attributes = _meant(node)
         part = schema.part if schema else None
         if part is not None:
-            return {part.result: _part(part, attributes, inputs)}
+            return {part.result: self._part(part, attributes, inputs)}
         if "function" in attributes:
             attributes["function"] = id(attributes["function"])
         made = self._plain(node, schema, attributes, dict(inputs))
         for role, operand in ({} if schema is None else schema.operands).items():
             if operand.column_sums_of in made:
                 made[role] = _summed(made[operand.column_sums_of])
+        for role, name in node.outputs.items():  # the op rounds such a result as a cast does, and last of all
+            dtype = self.graph.values[name].dtype
+            if dtype in NARROW and schema is not None and schema.operands[role].or_float32:
+                made[role] = _cast(made[role], dtype)
         return made
 
     def _plain(
@@ -199,9 +234,9 @@ class _Reader:
         if after:
             plain = made[after.result]
             made[after.other or ""] = plain
-            made[after.result] = _activated(kind, plain) if kind else plain
+            made[after.result] = self._activated(kind, plain) if kind else plain
         if derivative and slope:
-            made[derivative.result] = _derived(slope, made[derivative.result], source)
+            made[derivative.result] = self._derived(slope, made[derivative.result], source)
         return made
 
     def _product(self, node: Node, product: str) -> str:

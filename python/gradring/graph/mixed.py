@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from gradring.graph.schema import Schema, schema_of
+from gradring.graph.schema import Schema, converts, schema_of
 from gradring.ir import Graph, Node, Value
 
 __all__ = ["with_narrow_operands", "with_scaled_loss", "with_wide_gradients"]
@@ -63,14 +63,14 @@ def with_wide_gradients(graph: Graph) -> Graph:
     for node in graph.nodes:
         name = node.inputs.get("x", "")
         made = producers.get(name)
-        if not _converts(node) or made is None or graph.values[name].kind != "temp" or len(readers[name]) > 1:
+        if not converts(node) or made is None or graph.values[name].kind != "temp" or len(readers[name]) > 1:
             continue
         role = next(role for role, output in made.outputs.items() if output == name)
         result = node.outputs["y"]
         if _may_be_float32(made, role) and graph.values[result].dtype == "float32" and made.when == node.when:
             widened[name] = result
             del values[name]
-    kept = (node for node in graph.nodes if node.inputs.get("x") not in widened or not _converts(node))
+    kept = (node for node in graph.nodes if node.inputs.get("x") not in widened or not converts(node))
     return replace(graph, values=values).with_nodes(_writing(kept, widened))
 
 
@@ -91,12 +91,6 @@ def _matrices(graph: Graph, node: Node) -> list[str]:
 
 def _multiplies(schema: Schema) -> bool:
     return "products" in schema.attributes and any(schema.operands[role].or_float32 for role in schema.outputs)
-
-
-def _converts(node: Node) -> bool:
-    """Whether a node only changes a value's dtype."""
-    schema = schema_of(node.op)
-    return schema is not None and "dtype" in schema.attributes and (*schema.inputs, *schema.outputs) == ("x", "y")
 
 
 def _may_be_float32(node: Node, role: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from gradring.graph.bound import checked_gradients
 from gradring.graph.differentiate import differentiate, gradient_name, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
+from gradring.graph.fuse_cuda import fuse_for_cuda
 from gradring.graph.fuse_update import fuse_updates, updates_of
 from gradring.graph.meaning import promised
 from gradring.graph.mixed import with_narrow_operands, with_scaled_loss, with_wide_gradients
@@ -53,11 +54,14 @@ def predict_graph(
     dtype: str = "float32",
     layout: Layout | None = None,
     operands: str | None = None,
+    lanes: bool = True,
 ) -> tuple[Graph, str]:
-    """The forward pass alone, and its output's name. If the model does nothing, that is the input, or a view of it."""
+    """The forward pass alone, and its output's name. If the model does nothing, that is the input, or a view of it. Without
+    ``lanes`` the graph is one for a CUDA device."""
     graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = with_narrow_operands(graph, operands)
     graph = fuse_activations(checked(promised(graph)), output, training=False)
+    graph = graph if lanes else fuse_for_cuda(graph, output)
     return checked(replace(graph, mode="predict")), output
 
 
@@ -71,13 +75,16 @@ def evaluate_graph(
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
     operands: str | None = None,
+    lanes: bool = True,
 ) -> Graph:
-    """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are those of ``with_loss``."""
+    """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are those of ``with_loss``, and ``lanes`` is that of
+    ``predict_graph``."""
     graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = with_narrow_operands(graph, operands)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
     graph = with_loss(graph, output, loss, gradient=False, target=target, weight=weight)
-    return checked(replace(promised(graph), mode="evaluate"))
+    graph = promised(graph)
+    return checked(replace(graph if lanes else fuse_for_cuda(checked(graph), output), mode="evaluate"))
 
 
 def train_graph(
@@ -110,7 +117,8 @@ def train_graph(
     leaves gradients undivided by the weight of the batch until the update. ``fuse_update`` asks for updates that are fused
     into the products, and so for no gradients in memory; with clipping or accumulation, which need them, it changes nothing.
     ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN. ``part`` says that the
-    rows are a part of a larger batch. Without ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU.
+    rows are a part of a larger batch. Without ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU, and the
+    step is fused for such a device.
     With ``operands`` of float16 the loss is scaled, and an update whose gradients are infinite or NaN is skipped.
     """
     scaled = operands == "float16"
@@ -130,6 +138,8 @@ def train_graph(
         graph = checked(sum_in_parts(graph))
     if accumulate:
         graph = checked(promised(accumulated(graph)))
+    if not lanes:
+        graph = checked(fuse_for_cuda(graph, output))
     divided = sums and not loss.summed
     graph = with_update(
         graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen, scaled=scaled

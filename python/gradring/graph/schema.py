@@ -15,6 +15,7 @@ __all__ = [
     "Operand",
     "Schema",
     "accepts",
+    "converts",
     "dense_strides",
     "fail",
     "forward_schemas",
@@ -151,6 +152,12 @@ def part_of(node: Node, kind: str) -> Part | None:
     schema = schema_of(node.op)
     part = schema.part if schema else None
     return part if part is not None and part.kind == kind else None
+
+
+def converts(node: Node) -> bool:
+    """Whether a node only changes a value's dtype."""
+    schema = schema_of(node.op)
+    return schema is not None and "dtype" in schema.attributes and (*schema.inputs, *schema.outputs) == ("x", "y")
 
 
 @cache

@@ -199,10 +199,17 @@ def _past(root: Value) -> int:
 
 
 def _check_promised(graph: Graph) -> None:
-    """A rewriting leaves each value in the memory that was promised: gradients, for example, outlast a micro-batch."""
+    """A rewriting leaves each value in the memory that was promised: gradients, for example, outlast a micro-batch. Memory of
+    the step alone may become a part of other such memory. What comes from outside the step, or outlasts it, keeps its dtype."""
     for name, promised in graph.promise.values.items() if graph.promise is not None else ():
         value = graph.values.get(name, promised)
-        for field in ("kind", "arena", "data", *(("offset",) if promised.within is None else ())):
+        joined = value.kind == "temp" and value.within is not None
+        fields = ["kind", "arena", "data"]
+        if promised.kind != "temp":
+            fields.append("dtype")
+        if promised.within is None and not joined:
+            fields.append("offset")
+        for field in fields:
             then, now = getattr(promised, field), getattr(value, field)
             if now != then:
                 raise ValueError(f"[graph] value {name!r}: {field}: expected {then}, as was promised, got {now}")

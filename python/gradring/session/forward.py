@@ -154,12 +154,14 @@ class _Pass:
 
         def build() -> tuple[Graph, str | None]:
             layout, operands = programs.store.layout, self._operands
-            graph, output = predict_graph(programs.model, inputs, dtype=programs.dtype, layout=layout, operands=operands)
+            on_cpu = programs.store.device == devices.CPU
+            graph, output = predict_graph(
+                programs.model, inputs, dtype=programs.dtype, layout=layout, operands=operands, lanes=on_cpu
+            )
             self._output = graph.values[output].shape[1:]
             self._dtypes = tuple(graph.values[name].dtype for name in inputs)
             if not graph.nodes:
                 raise _NoOperation
-            on_cpu = programs.store.device == devices.CPU
             return with_products(graph, get_float32_products() if on_cpu else "fma"), output
 
         programs.ensure("predict", next(iter(inputs.values())).shape[0], build)

@@ -210,7 +210,8 @@ class SessionGraphs(SessionState):
     def _graph(self, mode: str, inputs: Mapping[str, Input], weighted: bool, *, part: bool = False) -> Graph:
         """The graph of a training step or an evaluation for a batch, or a ``part`` of one, of these inputs."""
         narrow = None if self.operands == "tf32" else self.operands
-        said: dict[str, Any] = {"dtype": self.dtype, "operands": narrow, "target": self._target}
+        on_cpu = self.device == devices.CPU
+        said: dict[str, Any] = {"dtype": self.dtype, "operands": narrow, "target": self._target, "lanes": on_cpu}
         said["layout"] = self._programs.store.layout
         if weighted:
             said["weight"] = self._weight_slot
@@ -229,8 +230,7 @@ class SessionGraphs(SessionState):
             fuse_update=self.fuse_update is not False
             and not self.divides
             and not self.workers
-            and self.device == devices.CPU,
-            lanes=self.device == devices.CPU,
+            and on_cpu,
             check_finite=self._check_finite and not self.divides,
             part=part,
         )
