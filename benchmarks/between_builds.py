@@ -3,8 +3,10 @@
     python benchmarks/between_builds.py OLD_PYTHON NEW_PYTHON [--rounds 15] [--only step,fit,loader,gemm,call]
 
 Each interpreter has one build installed. Both run every case in turn, in processes of their own that wait in a read
-between their turns. A row gives the median of the paired ratios new/old (below 1: the new build is faster) and the
-interval in which that median lies with 95 % confidence (by order statistics).
+between their turns. Where an array begins within a cache line decides up to half of the time of a short product, and
+two builds leave the heap in different states. So operands of products and calls begin equally far after a page in both
+builds, and at another place in each start. A row gives the median of the paired ratios new/old (below 1: the new build
+is faster) and the interval in which that median lies with 95 % confidence (by order statistics).
 """
 
 import argparse
@@ -27,7 +29,13 @@ def products(count):
     return [grid[i * 7919 % len(grid)] for i in range(count)]
 
 
-def cases(only, count):
+def product_of(text):
+    """The sizes and transpositions that a word such as 64x128x784tn gives."""
+    m, n, k = text[:-2].split("x")
+    return int(m), int(n), int(k), text[-2:]
+
+
+def cases(only, shapes):
     made = []
     if "step" in only:
         made += [{"kind": "step", "sizes": s, "batch": b} for s, b in STEPS]
@@ -40,8 +48,19 @@ def cases(only, count):
     if "call" in only:
         made += [{"kind": "call", "op": op} for op in ("relu", "softmax", "linear", "matmul")]
     if "gemm" in only:
-        made += [{"kind": "gemm", "m": m, "n": n, "k": k, "t": t} for m, n, k, t in products(count)]
+        made += [{"kind": "gemm", "m": m, "n": n, "k": k, "t": t} for m, n, k, t in shapes]
     return made
+
+
+def placed(array, beyond):
+    """A copy of the array that begins `beyond` bytes after a page."""
+    import numpy as np
+
+    memory = np.empty(array.nbytes + 8192, np.uint8)
+    begin = -memory.ctypes.data % 4096 + beyond
+    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def work_of(case):
@@ -81,8 +100,8 @@ def work_of(case):
 
         return epoch
     if kind == "call":
-        x = rng.standard_normal((32, 64), dtype=np.float32)
-        w = rng.standard_normal((64, 10), dtype=np.float32)
+        x = placed(rng.standard_normal((32, 64), dtype=np.float32), case["beyond"])
+        w = placed(rng.standard_normal((64, 10), dtype=np.float32), case["beyond"])
         functions = {
             "relu": lambda: gr.ops.relu(x),
             "softmax": lambda: gr.ops.softmax(x),
@@ -92,7 +111,8 @@ def work_of(case):
         return functions[case["op"]]
     a = rng.standard_normal((case["k"], case["m"]) if case["t"][0] == "t" else (case["m"], case["k"]), dtype=np.float32)
     b = rng.standard_normal((case["n"], case["k"]) if case["t"][1] == "t" else (case["k"], case["n"]), dtype=np.float32)
-    out = np.empty((case["m"], case["n"]), np.float32)
+    a, b = placed(a, case["beyond"]), placed(b, case["beyond"])
+    out = placed(np.zeros((case["m"], case["n"]), np.float32), case["beyond"])
     flags = {"trans_a": case["t"][0] == "t", "trans_b": case["t"][1] == "t", "out": out}
     return lambda: gr.ops.matmul(a, b, **flags)
 
@@ -144,11 +164,12 @@ def interval(ratios):
 def race(options, made):
     """The seconds of both builds for each case: pairs of neighbours in time, from processes that are started anew."""
     seconds = [([], []) for _ in made]
-    # Where a process happens to put code and arrays decides up to half of the time of a short product.
-    for _ in range(options.starts):
+    # Where a process happens to put its code and pages decides much, too, so there are several starts.
+    for start in range(options.starts):
         racers = [Racer(options.old), Racer(options.new)]
         for case, (old, new) in zip(made, seconds, strict=True):
-            count = max(int(options.seconds / max(racer.ask(case) for racer in racers)), 1)
+            slowest = max(racer.ask({**case, "beyond": start % 4 * 16}) for racer in racers)
+            count = max(int(options.seconds / slowest), 1)
             for turn in range(options.rounds):
                 order = (0, 1) if turn % 2 == 0 else (1, 0)
                 now = {i: racers[i].ask(count) for i in order}
@@ -168,9 +189,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="in each start")
     parser.add_argument("--seconds", type=float, default=0.03, help="of one turn")
     parser.add_argument("--products", type=int, default=200)
+    parser.add_argument("--shapes", help="race these products instead, such as 64x128x784tn,1x512x512nn")
     parser.add_argument("--only", default="step,fit,loader,call,gemm")
     options = parser.parse_args()
-    made = cases(options.only.split(","), options.products)
+    shapes = list(map(product_of, options.shapes.split(","))) if options.shapes else products(options.products)
+    made = cases(options.only.split(","), shapes)
     slower, every = [], []
     for case, seconds in zip(made, race(options, made), strict=True):
         name = " ".join(f"{value}" for value in case.values())
