@@ -109,13 +109,25 @@ void finish_row(const MatmulArguments<T>& g, int64_t row, int64_t begin, int64_t
   hand_over(g, Block{row, 1, begin, end - begin});
 }
 
+// A lane's columns. Many columns are summed in c itself, which each pass over a few rows of B reads and writes. Two lanes that
+// share a cache line of c would take it from each other in each pass, so there a lane's columns begin where a line does.
+template <class T>
+GRADRING_INLINE Range row_part(const Lane& lane, const MatmulArguments<T>& g, bool wide) noexcept {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  if (!wide) return split(lane, g.n, kWidth<T>);
+  const int64_t lead = static_cast<int64_t>(reinterpret_cast<uintptr_t>(g.c) / sizeof(T)) % kLine;
+  const Range part = split(lane, lead + g.n, kLine);
+  return {larger(part.begin - lead, 0), part.end - lead};
+}
+
 template <class T>
 void run_row(const Lane& lane, const MatmulArguments<T>& g, T* sums) noexcept {
   constexpr int64_t W = kWidth<T>;
   const int64_t a_stride = g.trans_a ? g.lda : 1;
-  const Range part = split(lane, g.n, W);
-  if (part.begin == part.end) return;
-  if (g.n <= kNarrowVectors * W) {
+  const bool wide = g.n > kNarrowVectors * W;
+  const Range part = row_part(lane, g, wide);
+  if (part.begin >= part.end) return;
+  if (!wide) {
     int64_t j = part.begin;
     if constexpr (kVectorRegisters == 32) {
       for (; part.end - j > 2 * W; j += 4 * W) {
