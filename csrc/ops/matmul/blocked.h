@@ -12,6 +12,9 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 inline constexpr int64_t kL2Bytes = 1 << 20;  // the smallest second cache that blocks are made for
 inline constexpr int64_t kMaxSteps = 4096;    // the most bytes of one row of a block of steps
 inline constexpr int64_t kMaxVectors = 128;   // the most vectors in a block of columns
+// The most bytes in a block of A that two or three panels use. A larger block spares nothing, because all of B stays in the second
+// cache, and pushes out the rows of A that come next.
+inline constexpr int64_t kShortBlockBytes = 1 << 18;
 
 // How many bytes of the second cache a block of A gets: half of 1 MiB, and three quarters of what a larger one has beyond that. The
 // rest is for two panels of B and for the rows of C.
@@ -23,8 +26,8 @@ GRADRING_INLINE int64_t block_bytes() noexcept {
 
 // How many tiles at most are in a block of A that has `steps` steps.
 template <class T>
-GRADRING_INLINE int64_t block_tiles_of(int64_t steps) noexcept {
-  return larger(2, block_bytes() / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
+GRADRING_INLINE int64_t block_tiles_of(int64_t steps, int64_t bytes = block_bytes()) noexcept {
+  return larger(2, bytes / (larger(1, steps) * kPackedRows<T> * static_cast<int64_t>(sizeof(T))));
 }
 
 // Whether C is computed one tile of rows after another, across all its columns, while the panels of B stay in the second cache: for
@@ -53,6 +56,8 @@ struct Plan {
 // Whether a rectangle that is `vectors` vectors of columns wide copies A.
 template <class T>
 GRADRING_INLINE bool packs_a(const MatmulArguments<T>& g, int64_t vectors) noexcept {
+  // A transposed A of one tile lies in memory as a packed one does.
+  if (g.trans_a && g.m <= kTileRows && g.lda == g.m) return false;
   // Rows whose distance is a multiple of half a page fall into the same few sets of the first cache.
   const bool crowded = !g.trans_a && g.lda * static_cast<int64_t>(sizeof(T)) % 2048 == 0 && g.k > 256 && vectors > 1;
   return crowded || (vectors > 3 * kTileVectors && (!g.trans_a || g.k > 96));
@@ -68,6 +73,9 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   plan.step_blocks = larger(1, divide_up(g.k, kStepLimit));
   plan.steps = divide_up(g.k, plan.step_blocks);
   plan.block_tiles = goes_along_rows(g) ? 1 : block_tiles_of<T>(plan.steps);
+  if (plan.vectors <= 3 * kTileVectors && packs_a(g, plan.vectors)) {
+    plan.block_tiles = smaller(plan.block_tiles, block_tiles_of<T>(plan.steps, kShortBlockBytes));
+  }
   // Choose the rectangles by their cost, measured in vectors. Computing costs the product of the two sides; packing A or
   // transposing B costs a part of their sum; copying B during its first use costs very little. If the columns are cut and the rows
   // of C do not begin on cache lines, two lanes share a line in every row, and each write to it costs as much as about 200 vectors.
@@ -96,6 +104,13 @@ GRADRING_INLINE Plan make_plan(const MatmulArguments<T>& g, int lanes) noexcept 
   return plan;
 }
 
+// How many elements of packed A belong to a step. Tiles of few rows lie close together, so that they stay in the first cache.
+template <class T>
+GRADRING_INLINE int64_t packed_rows(const MatmulArguments<T>& g, const Plan& plan) noexcept {
+  const int64_t rows = divide_up(g.m, larger(1, plan.row_tiles));
+  return rows <= kWidth<T> ? rows : kPackedRows<T>;
+}
+
 template <class T>
 GRADRING_INLINE size_t blocked_scratch(const MatmulArguments<T>& g) noexcept {
   const Plan plan = make_plan(g, 1);
@@ -115,6 +130,8 @@ struct Rectangle {
   T* packed_b = nullptr;
   T* sums = nullptr;        // partial column sums, a row of n for each row tile, or null
   int64_t block_tiles = 1;  // how many tiles are in its blocks of A, which are nearly equal
+  int64_t packed_rows = 0;  // how many elements of packed A belong to a step
+  bool keep_tiles = false;  // packed tiles of A are used by more than one panel of B
   bool pack_a = false;
   bool keep_panels = false;  // panels of B are used by more than one block of A
   bool copy_b = false;
@@ -154,7 +171,7 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
   const auto& kernels = (updating ? *updating : tiles_of<T>()).kernel[tail][rows_together][vectors - 1];
 
   TileWork<T> work;
-  work.a_stride = r.pack_a ? kPackedRows<T> : g.lda;
+  work.a_stride = r.pack_a ? r.packed_rows : g.lda;
   work.steps = steps;
   work.ldc = in_passing ? kTileColumns<T> : g.ldc;
   work.add_to_c = step > 0 || e.accumulate;
@@ -192,8 +209,8 @@ GRADRING_INLINE void multiply_panel(const Rectangle<T>& r, int64_t step, int64_t
     const int64_t row = r.row_of(t), rows = r.row_of(t + 1) - row;
     const T* const a = g.trans_a ? g.a + step * g.lda + row : g.a + row * g.lda + step;
     if (r.pack_a) {
-      T* const packed = r.packed_a + (t - tile_begin) * kPackedRows<T> * steps;
-      if (own.pack_a) pack_a(a, g.lda, g.trans_a, rows, steps, packed);
+      T* const packed = r.packed_a + (r.keep_tiles ? (t - tile_begin) * r.packed_rows * steps : 0);
+      if (own.pack_a) pack_a(a, g.lda, g.trans_a, rows, steps, packed, r.packed_rows);
       work.a = packed;
     } else {
       work.a = a;
@@ -247,12 +264,12 @@ void multiply_rectangle(const Rectangle<T>& r) noexcept {
         PanelWork<T> own;
         for (int64_t v = vc; v < vc_end; v += kTileVectors) {
           // The rows of the next panel may lie far apart, and reading them then takes long. The tiles of this panel copy or fetch them
-          // beside their arithmetic, which hides that time.
+          // beside their arithmetic, which hides that time. Of two tiles, the first copies its own panel, which is then read once less.
           const int64_t whole = (v + 2 * kTileVectors) * kWidth<T>;
           const bool more = v + 2 * kTileVectors <= vc_end && whole <= r.g.n && t_end - t > 1;
           own.pack_a = r.pack_a && v == vc;
           own.copied = own.copied || packed;
-          own.copy_next = more && r.copy_b && !packed ? other : nullptr;
+          own.copy_next = more && r.copy_b && !packed && t_end - t > 2 ? other : nullptr;
           own.fetch_next = more && packed;
           multiply_panel(r, step, steps, t, t_end, v, smaller(kTileVectors, vc_end - v), panel, own);
           own.copied = own.copy_next != nullptr;
@@ -320,6 +337,8 @@ void run_columns(const Lane& lane, const MatmulArguments<T>& g, const Plan& plan
   const int64_t panels = r.keep_panels ? divide_up(smaller(vectors, kMaxVectors), kTileVectors) : 2;
   r.packed_a = r.packed_b + panels * kTileColumns<T> * plan.steps;
   r.pack_a = packs_a(g, vectors);
+  r.packed_rows = packed_rows(g, plan);
+  r.keep_tiles = vectors > kTileVectors;
   // Short rows of few steps already lie together in the first cache.
   r.copy_b = !g.trans_b && (r.keep_panels || (tiles >= 2 && g.k * g.ldb > 4096));
   multiply_rectangle(r);

@@ -136,6 +136,8 @@ void check_edges() {
       check<T>(rows, 2 * cut.columns + d, 9, trans_a, trans_b);
       check<T>(rows, columns, 2 * cut.steps + d, trans_a, trans_b);
       for (int64_t tiles : {1, 2, 3, 15, 16}) check<T>(tiles * cut.tile_rows + d, columns, 40, trans_a, trans_b);
+      // Tiles of few rows lie close together when they are packed.
+      for (int64_t m : {2, 3, 5}) check<T>(m * cut.tile_rows / 4 + d, columns, cut.steps / 4 + d, trans_a, trans_b);
     }
   }
   const uint64_t flags = random_bits()();
@@ -161,6 +163,23 @@ void check_copying() {
           const int64_t shift = static_cast<int64_t>(random_bits()() % 3) - 1;
           check<T>(tiles * cut.tile_rows - shift, panels * cut.tile_columns + shift, k, flags & 1, flags & 2);
         }
+      }
+    }
+  }
+}
+
+// A packed A, whose rows are half a page apart, that one to three panels of columns use: the tiles of one panel share a place, and
+// those of more lie in short blocks.
+template <class T>
+void check_few_panels() {
+  const MatmulBlocks cut = blocks<T>();
+  const int64_t steps = 4096 / static_cast<int64_t>(sizeof(T));
+  for (int64_t columns : {cut.tile_columns / 2 + 1, cut.tile_columns, cut.tile_columns + 1, 3 * cut.tile_columns}) {
+    for (int64_t k : {steps / 2, steps}) {
+      for (int64_t tiles : {1, 2, 5, 23}) {
+        const int64_t shift = static_cast<int64_t>(random_bits()() % 3) - 1;
+        check<T>(tiles * cut.tile_rows - shift, columns, k, random_bits()() % 2, random_bits()() % 2);
+        check<T>(tiles * cut.tile_rows - shift, columns, k, false, random_bits()() % 2);
       }
     }
   }
@@ -227,6 +246,13 @@ TEST_CASE("panels that copy the next one copy all of it") {
   });
 }
 
+TEST_CASE("a packed A that few panels use is right to the last rounding") {
+  for_each_isa([] {
+    check_few_panels<float>();
+    check_few_panels<double>();
+  });
+}
+
 TEST_CASE("the bits of a product do not depend on the size of the second cache") {
   for_each_isa([] {
     check_caches<float>();
@@ -286,7 +312,7 @@ void check_beyond_lines(int64_t m, int64_t n, int64_t k, bool trans_b) {
 
 TEST_CASE("where C begins within a cache line, products with few steps have the same bits and write nothing else") {
   for_each_isa([] {
-    for (const int64_t m : {2, 15, 90})
+    for (const int64_t m : {1, 2, 15, 90})
       for (const int64_t n : {64, 127, 128, 129, 300, 440})
         for (const int64_t k : {1, 10, 20, 21}) {
           check_beyond_lines<float>(m, n, k, (m + n + k) % 2 == 0);

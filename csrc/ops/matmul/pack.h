@@ -76,16 +76,17 @@ void pack_rows(const T* from, int64_t from_stride, int64_t rows, int64_t steps, 
   }
 }
 
-// Packs a tile's rows of op(A) for a range of steps; steps are kPackedRows apart. `a` points at the first element.
+// Packs a tile's rows of op(A) for a range of steps; `a` points at the first element. Steps are to_stride apart: kPackedRows, or at least
+// `rows` if those fit into a vector. Whole vectors are written, and each step overwrites what the one before wrote beyond its rows.
 template <class T>
-void pack_a(const T* a, int64_t lda, bool transposed, int64_t rows, int64_t steps, T* to) noexcept {
+void pack_a(const T* a, int64_t lda, bool transposed, int64_t rows, int64_t steps, T* to, int64_t to_stride) noexcept {
   constexpr int kW = kWidth<T>;
   for (int64_t r = 0; r < rows; r += kW) {
     const int64_t count = rows - r < kW ? rows - r : kW;
     if (transposed) {
-      pack_rows(a + r, lda, count, steps, to + r, kPackedRows<T>);
+      pack_rows(a + r, lda, count, steps, to + r, to_stride);
     } else {
-      pack_transposed(a + r * lda, lda, count, steps, to + r, kPackedRows<T>);
+      pack_transposed(a + r * lda, lda, count, steps, to + r, to_stride);
     }
   }
 }
