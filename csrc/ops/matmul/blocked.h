@@ -290,6 +290,8 @@ void multiply_rectangle(const Rectangle<T>& r) noexcept {
 // The most steps of a product whose columns before C's first whole cache lines are computed apart. With more steps, the arithmetic
 // hides what stores take.
 inline constexpr int64_t kFewSteps = 20;
+// A panel of their own costs about as much as it saves where C's rows, times the square of the vectors in a row, are as many as this.
+inline constexpr int64_t kFewVectors = 4096;
 
 // How many columns of C lie before the first place at which all its rows begin a cache line, if they are worth computing apart. A store
 // that touches two lines takes twice as long as one that fills a line, and NumPy's large arrays begin 16 bytes after a line.
@@ -301,7 +303,9 @@ GRADRING_INLINE int64_t columns_before_lines(const MatmulArguments<T>& g) noexce
   const auto beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(g.c) % kLine);
   // Partial sums of columns have rows of n, and a consumer's tiles do not go to C.
   if (beyond == 0 || beyond % kBytes != 0 || g.ldc * kBytes % kLine != 0) return 0;
-  if (g.n < 8 * kWidth<T> || g.k > kFewSteps || g.epilogue.column_sums || g.epilogue.consumer.take) return 0;
+  const int64_t vectors = g.n / kWidth<T>;
+  if (vectors < 8 || g.m * vectors * vectors <= kFewVectors || g.k > kFewSteps) return 0;
+  if (g.epilogue.column_sums || g.epilogue.consumer.take) return 0;
   return (kLine - beyond) / kBytes;
 }
 
