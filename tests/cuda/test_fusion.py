@@ -13,8 +13,6 @@ for model in MODELS:
         for dtype in ("float32", "bfloat16", "float16"):
             if dtype == "float32" and "accumulate" not in options:
                 continue  # nothing to fuse
-            if dtype == "float16" and model == "normed" and "accumulate" in options:
-                continue  # is not built
             number += 1
             if number % SHARES != SHARE:
                 continue
@@ -26,7 +24,7 @@ for model in MODELS:
             if bits[True] != bits[False] or nodes[True] >= nodes[False]:
                 wrong.append((model, name, dtype, nodes, [key for key in bits[True] if bits[True][key] != bits[False][key]]))
             ran += 1
-print(wrong, ran > 15)
+print(wrong, ran > 10)
 """
 
 LAUNCHES = """
@@ -46,9 +44,9 @@ print(*made)
 """
 
 
-@pytest.mark.parametrize(("schedule", "share"), [("eager", 0), ("lazy", 1), ("1", 2), ("2", 3), ("3", 0), ("4", 1)])
+@pytest.mark.parametrize(("schedule", "share"), [("eager", 0), ("lazy", 1), ("1", 2), ("2", 3), ("3", 4), ("4", 5)])
 def test_the_bits_of_a_training_stay_in_every_schedule(schedule, share):
-    script = BITS.replace("SHARES", "4").replace("SHARE", str(share))
+    script = BITS.replace("SHARES", "6").replace("SHARE", str(share))
     assert run_lazily(script, whole=True, GRADRING_CUDA_SCHEDULE=schedule) == "[] True"
 
 

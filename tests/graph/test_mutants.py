@@ -28,10 +28,18 @@ def fused() -> nn.Sequential:
     return nn.Sequential(*first, nn.Linear(32, 16), nn.GELU(), nn.Linear(16, 5))
 
 
+def normed() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(19, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 5))
+
+
 # Programs of a CUDA device, which the CPU can run, too.
 DEVICE_RUNS: dict[str, Any] = {
     "fused": (fused, 21, 19, 5, "cross_entropy", lambda: gr.optim.AdamW(1e-2), {"dtype": "bfloat16", "accumulate": 2}),
     "fused, scaled": (fused, 21, 19, 5, "cross_entropy", lambda: gr.optim.SGD(1e-2), {"dtype": "float16"}),
+    "statistics that wait": (
+        *(normed, 21, 19, 5, "cross_entropy", lambda: gr.optim.SGD(1e-2)),
+        {"dtype": "float16", "accumulate": 2},
+    ),
 }
 
 

@@ -35,6 +35,7 @@ extern const OpSchema copy_ops[] = {
      .attributes = {},
      .work = work,
      .cpu = always<run>,
+     .phases = phase::kForward | phase::kBackward | phase::kUpdate,
      .program_only = true,
      .part = {.kind = PartKind::kCopy, .input = kX, .result = kY}},
 };

@@ -130,9 +130,12 @@ def _write(graph: Graph, memory: _Memory, number: int, node: Node) -> None:
         if sum(_overlap(graph, name, other) for other in names) > 1:
             raise fail(number, node, label, "two outputs share memory", "memory of its own", "the same memory")
         for begin, end, what in memory.holds(name):
+            if graph.values[name].kind == "buffer":  # it has contents, which the node replaces
+                break
             if what is not None and what != "earlier" and end > begin:
                 raise fail(number, node, label, "is written twice", "one node that writes it", "two")
-        memory.write(name, f"undefined {node.op}" if schema.operands[role].undefined else name)
+        made = f"updated {name}" if graph.values[name].kind == "buffer" else name
+        memory.write(name, f"undefined {node.op}" if schema.operands[role].undefined else made)
     for role in node.updates:
         name = node.inputs[role]
         if graph.values[name].kind == "grad":

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradring.graph.bound import checked_gradients
+from gradring.graph.deferred import with_deferred_buffers
 from gradring.graph.differentiate import differentiate, gradient_name, with_loss
 from gradring.graph.fuse import fuse_activations, fuse_backward
 from gradring.graph.fuse_cuda import fuse_for_cuda
@@ -119,7 +120,8 @@ def train_graph(
     ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN. ``part`` says that the
     rows are a part of a larger batch. Without ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU, and the
     step is fused for such a device.
-    With ``operands`` of float16 the loss is scaled, and an update whose gradients are infinite or NaN is skipped.
+    With ``operands`` of float16 the loss is scaled, and an update whose gradients are infinite or NaN is skipped; buffers then
+    stay what they were before the first of its micro-batches.
     """
     scaled = operands == "float16"
     graph, output = _traced(model, inputs, training=True, dtype=dtype, layout=layout, part=part)
@@ -144,7 +146,9 @@ def train_graph(
     graph = with_update(
         graph, optimizer, clip_norm=clip_norm, sums=divided, layout=layout, frozen=frozen, scaled=scaled
     )
-    whole = checked(promised(replace(with_buffer_updates(graph, moves), mode="train")))
+    # Only a group's check shows whether the group is skipped.
+    moved = with_deferred_buffers(graph, moves) if scaled and accumulate else with_buffer_updates(graph, moves)
+    whole = checked(promised(replace(moved, mode="train")))
     if clip_norm is not None or scaled:  # both check every gradient anyway
         return whole
     graph = replace(graph, mode="train", promise=whole.promise)

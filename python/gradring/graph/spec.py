@@ -16,7 +16,7 @@ from __future__ import annotations
 from gradring.errors import reason
 from gradring.graph.flow import check_flow
 from gradring.graph.meaning import check_meaning
-from gradring.graph.schema import Schema, fail, forward_schemas, place_of, refusal, schema_of
+from gradring.graph.schema import Schema, fail, forward_schemas, part_of, place_of, refusal, schema_of
 from gradring.graph.step_rules import check_step_graph
 from gradring.ir import ITEM, PHASES, STEP, WHEN, Graph, Node, Value
 from gradring.ir.layout import GRAIN
@@ -154,6 +154,8 @@ def _check_kind(graph: Graph, number: int, node: Node, schema: Schema, role: str
     elif value.kind == "step":
         raise fail(number, node, label, "kind", "an array", "a field of the step record")
     elif role in node.outputs and value.kind in ("input", "param", "buffer", "state", "const"):
+        if value.kind == "buffer" and node.phase == "update" and part_of(node, "copy") is not None:
+            return  # it takes over what the micro-batches of a group have made of the buffer
         raise fail(number, node, label, "kind of an output", "temp, grad or output", value.kind)
 
 

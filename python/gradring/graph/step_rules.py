@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradring.graph.deferred import MOVED
 from gradring.graph.schema import fail
 from gradring.ir import Graph, Node, Value
 from gradring.ir.layout import GRAIN, padded
@@ -46,7 +47,7 @@ def _check_updates(graph: Graph) -> None:
     routes = {node.when for node in graph.nodes if node.phase == "update"}
     expected = {"bounded", "unbounded"} if routes & {"bounded", "unbounded"} else {"last"}
     for number, node in enumerate(graph.nodes):
-        if node.phase == "update" and node.when not in expected and not _updates_buffers(graph, node):
+        if node.phase == "update" and node.when not in expected and not _changes_buffers(graph, node):
             raise fail(number, node, "-", "when", f"one of {sorted(expected)}", node.when)
     for route in sorted(expected):
         _check_route(graph, route)
@@ -103,28 +104,41 @@ def _check_route(graph: Graph, route: str) -> None:
             )
 
 
-def _updates_buffers(graph: Graph, node: Node) -> bool:
-    return any(graph.values[node.inputs[role]].kind == "buffer" for role in node.updates if role in node.inputs)
+def _changes_buffers(graph: Graph, node: Node) -> bool:
+    """Whether a node changes buffers, or the copies of them that the micro-batches of a group move."""
+    roots = (graph.values[graph.root(name)] for _, name in node.written())
+    return any(root.kind == "buffer" or root.name == MOVED for root in roots)
 
 
 def _check_buffers(graph: Graph) -> None:
-    """Check that each buffer changes once per micro-batch, after the last check that can stop the step."""
-    changed: list[tuple[str, int, int]] = []
+    """Check that each buffer changes once, after the last check that can stop the step: in each micro-batch or, where copies
+    of the buffers wait for the check of a group, each copy in each micro-batch, and the buffer in the last one."""
+    changed: dict[str, list[tuple[str, int, int]]] = {when: [] for when in ("first", "always", "last")}
+    waits = MOVED in graph.values
     for number, node in enumerate(graph.nodes):
-        if node.effects and changed:
+        if node.effects and any(changed.values()):
             raise fail(number, node, "-", "effects", "none behind the update of a buffer", node.effects)
-        if not _updates_buffers(graph, node):
+        if not _changes_buffers(graph, node):
             continue
-        if node.phase != "update" or node.when != "always":
-            raise fail(number, node, "-", "phase and when", "('update', 'always')", f"({node.phase!r}, {node.when!r})")
-        for role in node.updates:
-            root, begin, end = graph.place(node.inputs[role])
-            if any(r == root and b < end and begin < e for r, b, e in changed):
+        when = "always" if node.updates else "first" if waits and _copies_to(graph, node, MOVED) else "last"
+        if (node.phase, node.when) != ("update", when) or (when == "last" and not waits):
+            raise fail(number, node, "-", "phase and when", f"('update', {when!r})", f"({node.phase!r}, {node.when!r})")
+        for role, name in node.written():
+            root, begin, end = graph.place(name)
+            if root != (MOVED if waits and when != "last" else "buffers"):
+                raise fail(number, node, role, "root", "that of what changes in this micro-batch", root)
+            if any(b < end and begin < e for _, b, e in changed[when]):
                 raise fail(number, node, role, "updates", "one of each buffer", "two")
-            changed.append((root, begin, end))
-    expected = sorted(graph.place(value.name) for value in graph.views("buffers")) if "buffers" in graph.values else []
-    if sorted(changed) != expected:
-        raise ValueError(f"[graph] buffers: updates: expected one each of elements {expected}, got {sorted(changed)}")
+            changed[when].append((root, begin, end))
+    places = sorted(graph.place(value.name)[1:] for value in graph.views("buffers")) if "buffers" in graph.values else []
+    for when, found in changed.items():
+        expected = places if waits or when == "always" else []
+        if sorted(place[1:] for place in found) != expected:
+            raise ValueError(f"[graph] buffers: updates: expected one each of elements {expected}, got {sorted(found)}")
+
+
+def _copies_to(graph: Graph, node: Node, root: str) -> bool:
+    return all(graph.root(name) == root for name in node.outputs.values())
 
 
 def _trainable(graph: Graph) -> list[Value]:

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gradring import devices
-from gradring.graph.memory import gradient_name
+from gradring.graph.memory import gradient_name, moved_name
 from gradring.ir import Memory
 from gradring.nn.store import Store, view_of
 
@@ -49,6 +49,11 @@ class Arenas:
         """The gradients by parameter: live arrays."""
         named = ((name, gradient_name(name)) for name in self.store.shapes)
         return {name: self._view(memory, gradient) for name, gradient in named if gradient in memory.places}
+
+    def moved(self, memory: Memory) -> dict[str, Array]:
+        """The copies of the buffers, by their names, that the micro-batches of a group move: live arrays, if there are any."""
+        named = ((name, moved_name(name)) for name in self.store.buffers)
+        return {name: self._view(memory, moved) for name, moved in named if moved in memory.places}
 
     def states(self, memory: Memory, names: Iterable[str]) -> dict[str, Array]:
         """The optimizer's arrays, such as ``"momentum.0.weight"``: live arrays."""

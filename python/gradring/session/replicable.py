@@ -105,9 +105,11 @@ def require_native(model: Layer, loss: losses.Loss, device: str) -> None:
         raise NotBuilt(f"[Trainer] the loss {why}")
 
 
-def require_dtype(model: Layer, device: str, options: Options, products: str | None, parallel: str) -> None:
+def require_dtype(
+    model: Layer, device: str, options: Options, products: str | None, parallel: str, divides: bool
+) -> None:
     """Raise ``ValueError`` if a trainer is told how to multiply float32 matrices and to have none, and ``NotBuilt`` if the
-    device has no such products, or if the training would have to scale its loss and cannot yet."""
+    device has no such products, or if the training would have to scale its loss and cannot yet. ``divides``: batches are."""
     operands = options.operands
     if operands == "tf32" and device == devices.CPU:
         raise ValueError("[Trainer] dtype='tf32' is of CUDA devices: give device='cuda', or dtype='float32'")
@@ -119,16 +121,17 @@ def require_dtype(model: Layer, device: str, options: Options, products: str | N
     if device != devices.CPU and products not in (None, "fma"):
         raise NotBuilt(f"[Trainer] products={products!r} on device {device!r} is planned; this version has it on the CPU")
     if options.scales:
-        _require_scaling(model, options, parallel)
+        _require_scaling(model, options, parallel, divides)
 
 
-def _require_scaling(model: Layer, options: Options, parallel: str) -> None:
+def _require_scaling(model: Layer, options: Options, parallel: str, divides: bool) -> None:
     if parallel != "allreduce":
         raise NotBuilt(f"[Trainer] dtype='float16' with parallel={parallel!r} is planned; this version has it with 'allreduce'")
     names = ", ".join(model.named_buffers())
-    if options.accumulate > 1 and names:
-        # An overflow is found when the last micro-batch has come, and the running statistics have moved with those before it.
+    if options.accumulate > 1 and names and divides:
+        # An overflow is found when the last micro-batch has come, and one rank has moved the running statistics of all with
+        # those before it. Where there is one rank, a copy of them moves (graph/deferred.py).
         raise NotBuilt(
-            f"[Trainer] dtype='float16' with accumulate={options.accumulate} for a model with running statistics ({names}) is "
-            "planned: use dtype='bfloat16', or larger batches"
+            f"[Trainer] dtype='float16' with accumulate={options.accumulate} for a model with running statistics ({names}) on "
+            "replicas, shards or ranks is planned: use dtype='bfloat16', or larger batches"
         )

@@ -121,7 +121,8 @@ class SessionState(CountedSession):
         store = model.astype(options.stored).to(device).store
         self.device = store.device  # where the parameters are and steps run
         self.operands = options.operands
-        require_dtype(model, self.device, options, products, parallel)
+        divides = max(replicas, shards) > 1 or (comm is not None and comm.size > 1)
+        require_dtype(model, self.device, options, products, parallel, divides)
         self.products = settled("Trainer", products) if self.device == devices.CPU else "fma"
         self.frozen = frozen_names("Trainer", as_patterns("Trainer", "frozen", frozen), list(store.shapes))
         optimizer.assigned(list(store.shapes), self.frozen)  # checks that its patterns match
@@ -142,7 +143,8 @@ class SessionState(CountedSession):
         if self.peers is not None:
             own = self.peers.rank * (planes // comm.size)
         self.divides = planes > 1  # each batch into parts
-        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, Ranks(own, planes))
+        defers, place = options.scales and options.accumulate > 1, Ranks(own, planes)
+        memory = training_memory(store.layout, store.dtype, optimizer, self.frozen, place, deferred=defers)
         self._arenas = Arenas(store, memory, None if self.peers is None else self.peers.share)
         store.sharing = None if self.peers is None else weakref.ref(self.peers)
         self._programs = Programs(
@@ -167,7 +169,8 @@ class SessionState(CountedSession):
         self._forward = Forward(model, store, self.threads, self.operands)
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
-        self._planes = [self._grads]  # those of each replica or shard
+        moved = self._arenas.moved(memory)  # buffers that wait for the rest of a group, as gradients do
+        self._planes = [self._grads | moved]  # those of each replica or shard
         if planes > 1:
             layout, look = store.layout, (store.dtype, optimizer, self.frozen)
             every = [training_memory(layout, *look, Ranks(number, planes)) for number in range(planes)]
@@ -203,7 +206,7 @@ class SessionState(CountedSession):
         return self.accumulate - 1
 
     def gradient_looks(self) -> dict[str, Array]:
-        return self._grads
+        return self._planes[0] if not self.divides else self._grads
 
     def waiting(self) -> tuple[float, dict[str, Array]]:
         if not self.pending:
