@@ -192,7 +192,6 @@ def test_state_dict_round_trip(blobs):
         gr.Trainer(mlp(8, 5, 3)).load_state_dict(a.state_dict())
 
 
-@pytest.mark.cpu("it expects that there is no device")
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [

@@ -83,7 +83,6 @@ FILES = [
 ]
 
 
-@pytest.mark.cpu("whole epochs run natively on the host only")
 @pytest.mark.parametrize("listening", [False, True])
 @pytest.mark.parametrize("files", FILES, ids=lambda files: files[0].replace(".py", ""))
 def test_a_run_of_fit_is_resumed_exactly(files, listening, tmp_path):
