@@ -27,7 +27,8 @@ GRADRING_INLINE void horizontal_sums(Vec<T> (&v)[kWidth<T>]) noexcept {
 // Sets to[i * width + j] to the elementwise sums of the products of row x_i and row y_j; horizontal_sums then adds up their
 // elements. A single row x_0 gets two chains of additions per y_j, so that additions overlap.
 template <class T, int kX, int kY, int kChains = kX == 1 ? 2 : 1>
-void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
+GRADRING_INLINE void dot_sums(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps,
+                              Vec<T>* to) noexcept {
   constexpr int64_t W = kWidth<T>;
   Vec<T> sums[kChains][kX][kY];
 #pragma GCC unroll 2
@@ -73,6 +74,18 @@ void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_
     }
 }
 
+template <class T, int kX, int kY, int kChains = kX == 1 ? 2 : 1>
+void dot_tile(const T* x, int64_t x_stride, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
+  dot_sums<T, kX, kY, kChains>(x, x_stride, y, y_stride, steps, to);
+}
+
+// A row x and W rows y, as tiles of one by four would compute them. The calls of those would take as long as a short row.
+template <class T>
+void dot_row(const T* x, const T* y, int64_t y_stride, int64_t steps, Vec<T>* to) noexcept {
+  constexpr int kY = smaller(kWidth<T>, 4);
+  for (int64_t q = 0; q < kWidth<T>; q += kY) dot_sums<T, 1, kY>(x, 0, y + q * y_stride, y_stride, steps, to + q);
+}
+
 template <class T>
 using DotKernel = void (*)(const T*, int64_t, const T*, int64_t, int64_t, Vec<T>*) noexcept;
 
@@ -113,7 +126,9 @@ GRADRING_INLINE void dot_block(const MatmulArguments<T>& g, const T* a, int64_t 
                                int64_t rows, int64_t j, int64_t columns, T* sums) noexcept {
   constexpr int64_t W = kWidth<T>;
   Vec<T> partial[kDotRows][W];
-  for (int64_t q = 0; q < columns; q += 4) {
+  const bool whole_row = !kSmallCode && rows == 1 && columns == W;
+  if (whole_row) dot_row(a + i * lda, b + j * ldb, ldb, g.k, partial[0]);
+  for (int64_t q = whole_row ? W : 0; q < columns; q += 4) {
     const int64_t abreast = smaller(4, columns - q);
     for (int64_t r = 0; r < rows; r += 4) {
       const int64_t down = smaller(4, rows - r);
