@@ -103,7 +103,8 @@ bool KnownCall::repeated(PyObject* const* given, Py_ssize_t count, PyObject* key
     for (int axis = 0; axis < known.rank; ++axis)
       if (array->dimensions[axis] != known.shape[static_cast<size_t>(axis)]) return false;
   }
-  return lanes_ == default_lanes() && products_ == default_products() && (out_ < 0 || out_fits(given));
+  return lanes_ == default_lanes() && isa_ == active_isa() && products_ == default_products() &&
+         (out_ < 0 || out_fits(given));
 }
 
 bool KnownCall::out_fits(PyObject* const* given) const noexcept {
@@ -185,6 +186,7 @@ void KnownCall::remember(const EagerBinding& b, PyObject* const* given, Py_ssize
   by_position_ = count;
   keywords_ = keywords ? Py_NewRef(keywords) : nullptr;
   lanes_ = facts.lanes;
+  isa_ = active_isa();
   products_ = default_products();
   out_ = out;
   out_apart_ = out >= 0 && b.op->operands[static_cast<size_t>(b.results[0])].apart;

@@ -14,6 +14,7 @@
 
 #include "ops/matmul/products.h"
 #include "ops/op.h"
+#include "runtime/cpu.h"
 
 namespace gradring {
 
@@ -76,6 +77,7 @@ class KnownCall {
   Py_ssize_t by_position_ = 0;
   PyObject* keywords_ = nullptr;
   int lanes_ = 0;
+  Isa isa_ = Isa::kBase;                // active_isa() at the call: kernels and their scratch memory belong to it
   Products products_ = Products::kFma;  // default_products() at the call
   int out_ = -1;                        // the argument that is out=; -1: the call makes its results
   bool out_apart_ = false;              // the result may not be the very memory of an input either

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from layouts import ISAS, isa
 
 
 class Subclass(np.ndarray):
@@ -214,3 +215,19 @@ def test_names_of_arguments_are_compared_in_calls_with_a_dictionary():
         assert np.allclose(gr.ops.matmul(**swapped), other @ square, atol=1e-5)
         with pytest.raises(TypeError, match="unexpected argument 'c'"):
             gr.ops.matmul(square, other, c=square)
+
+
+def test_a_repetition_belongs_to_one_instruction_set():
+    x = np.random.default_rng().standard_normal(1003).astype("f4")
+    wanted = {}
+    for level, shape in zip(ISAS, [(1003, 1), (1, 1003), (1, 1, 1003)], strict=True):  # first calls: each shape has one level
+        with isa(level) as there:
+            if there:
+                wanted[level] = gr.ops.gelu(x.reshape(shape)).ravel()
+    assert len(wanted) == 1 or not np.array_equal(wanted["base"], wanted["avx2"])
+    for _ in range(3):
+        for level, want in wanted.items():
+            with isa(level):
+                np.testing.assert_array_equal(gr.ops.gelu(x), want)
+                options = {"x": x, "approximate": "tanh"}
+                np.testing.assert_array_equal(gr.ops.gelu(**options), want)
