@@ -67,8 +67,10 @@ __global__ void __launch_bounds__(device::kMostRowThreads, 1) half_end_kernel(co
 }
 
 // g = from * activation'(source); `sums` gets g too, before it is rounded. All arrays are dense; `sums` may be `from`.
+// One block per processor is all that nvcc must promise: left alone, it keeps to 32 registers, and puts what does not fit
+// into local memory.
 template <Activation A, class T>
-__global__ void __launch_bounds__(device::kElementThreads)
+__global__ void __launch_bounds__(device::kElementThreads, 1)
     half_gradient_kernel(const StepRecord* step, int64_t n, const T* from, Either source, Either to, float* sums) {
   if (stopped(step)) return;
   // nvcc keeps a part of two vectors in local memory: of gelu's derivative for sm_80, and of eight bfloat16 each for sm_90.

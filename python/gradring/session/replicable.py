@@ -109,7 +109,8 @@ def require_dtype(
     model: Layer, device: str, options: Options, products: str | None, parallel: str, divides: bool
 ) -> None:
     """Raise ``ValueError`` if a trainer is told how to multiply float32 matrices and to have none, and ``NotBuilt`` if the
-    device has no such products, or if the training would have to scale its loss and cannot yet. ``divides``: batches are."""
+    device has no such products, or if the training would have to scale its loss and cannot yet. ``divides`` says that
+    several replicas, shards or ranks share a batch."""
     operands = options.operands
     if operands == "tf32" and device == devices.CPU:
         raise ValueError("[Trainer] dtype='tf32' is of CUDA devices: give device='cuda', or dtype='float32'")
