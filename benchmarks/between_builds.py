@@ -1,6 +1,6 @@
 """Two builds of gradring against each other, in one run, interleaved.
 
-    python benchmarks/between_builds.py OLD_PYTHON NEW_PYTHON [--rounds 15] [--only step,fit,loader,gemm,call]
+    python benchmarks/between_builds.py OLD_PYTHON NEW_PYTHON [--starts 5] [--rounds 3] [--only step,fit,loader,call,gemm]
 
 Each interpreter has one build installed. Both run every case in turn, in processes of their own that wait in a read
 between their turns. Where an array begins within a cache line decides up to half of the time of a short product, and

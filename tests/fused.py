@@ -60,13 +60,13 @@ def as_on_a_device(on):
     """Let the CPU run the programs of a CUDA device, with fusion or without it."""
 
     def train(*given, **named):
-        return passes.train_graph(*given, **{**named, "lanes": False, "fuse_update": False})
+        return passes.train_graph(*given, **{**named, "on_cpu": False, "fuse_update": False})
 
     def evaluate(*given, **named):
-        return passes.evaluate_graph(*given, **{**named, "lanes": False})
+        return passes.evaluate_graph(*given, **{**named, "on_cpu": False})
 
     def predict(*given, **named):
-        return passes.predict_graph(*given, **{**named, "lanes": False})
+        return passes.predict_graph(*given, **{**named, "on_cpu": False})
 
     patches = (graphs, "train_graph", train), (graphs, "evaluate_graph", evaluate), (forward, "predict_graph", predict)
     with contextlib.ExitStack() as stack:

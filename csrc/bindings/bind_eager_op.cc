@@ -219,6 +219,7 @@ void describe_program(const OpSchema& op, py::dict* schema) {
     if ((op.phases >> i & 1) != 0) phases.append(kPhaseNames[i]);
   (*schema)["phases"] = phases;
   (*schema)["program_only"] = op.program_only;
+  (*schema)["elementwise"] = op.elementwise;
   (*schema)["effects"] = op.effects;
   (*schema)["epilogue"] = describe(op, op.epilogue);
   (*schema)["derivative_epilogue"] = describe(op, op.derivative_epilogue);

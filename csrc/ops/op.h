@@ -229,7 +229,10 @@ struct OpSchema {
   // Facts that passes over graphs and programs use.
   uint8_t phases = phase::kForward | phase::kBackward;  // the phases of a step in which it may be used
   bool program_only = false;                            // it has no eager function
-  bool effects = false;     // it does more than write results: no pass may clone it, drop it or reorder it
+  bool effects = false;  // it does more than write results: no pass may clone it, drop it or reorder it
+  // Each element of its result depends on the same element of each array: over arrays that lie side by side, it means the same as
+  // one such op for each of them.
+  bool elementwise = false;
   bool every_lane = false;  // each lane runs it for itself: it reads few numbers and writes the lane's step record
   Epilogue epilogue{};
   Epilogue derivative_epilogue{};

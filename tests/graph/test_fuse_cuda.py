@@ -26,7 +26,7 @@ CASES = [
 
 def step(made, operands="bfloat16", rows=32, columns=40, **options):
     options.setdefault("optimizer", optim.AdamW(1e-3))
-    return train_graph(made, (rows, columns), losses.CrossEntropy(), lanes=False, operands=operands, **options)
+    return train_graph(made, (rows, columns), losses.CrossEntropy(), on_cpu=False, operands=operands, **options)
 
 
 def counts(graph):
@@ -82,8 +82,8 @@ def test_evaluation_and_prediction_have_one_cast_of_weights_and_one_of_the_batch
     made = mlp(40, 64, 64, 48, 10)
     for activation in (nn.ReLU, nn.Tanh):  # no derivative reads anything
         made = mlp(40, 64, 64, 48, 10, activation=activation)
-        evaluation = evaluate_graph(made, (5, 40), losses.CrossEntropy(), operands="float16", lanes=False)
-        prediction, output = predict_graph(made, (5, 40), operands="float16", lanes=False)
+        evaluation = evaluate_graph(made, (5, 40), losses.CrossEntropy(), operands="float16", on_cpu=False)
+        prediction, output = predict_graph(made, (5, 40), operands="float16", on_cpu=False)
         for graph in (evaluation, prediction):
             check(graph)
             assert counts(graph)["cast"] == 2 and counts(graph)["linear"] == 4
@@ -121,11 +121,11 @@ def test_a_result_that_something_else_reads_stays_wide():
 
 def test_a_product_alone_is_not_rounded_by_the_library():
     made = nn.Sequential(nn.Linear(40, 16), nn.Linear(16, 10))
-    graph, output = predict_graph(made, (5, 40), operands="bfloat16", lanes=False)
+    graph, output = predict_graph(made, (5, 40), operands="bfloat16", on_cpu=False)
     first = next(node for node in graph.nodes if node.op == "linear")
     assert graph.values[first.outputs["y"]].dtype == "bfloat16"  # with a bias, a kernel of ours rounds
     made = nn.Sequential(nn.Linear(40, 16, bias=False), nn.Linear(16, 10))
-    graph, output = predict_graph(made, (5, 40), operands="bfloat16", lanes=False)
+    graph, output = predict_graph(made, (5, 40), operands="bfloat16", on_cpu=False)
     first = next(node for node in graph.nodes if node.op == "linear")
     assert graph.values[first.outputs["y"]].dtype == "float32"
     assert fuse_for_cuda(graph, output).nodes == graph.nodes  # nothing is left to fuse

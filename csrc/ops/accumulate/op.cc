@@ -39,7 +39,8 @@ extern const OpSchema accumulate_ops[] = {
      .flops = flops,
      .cpu = by_real<run<float>, run<double>>,
      .phases = phase::kBackward,
-     .program_only = true},
+     .program_only = true,
+     .elementwise = true},
 };
 extern const size_t accumulate_op_count = std::size(accumulate_ops);
 

@@ -33,7 +33,12 @@ void work(const OpCall& call, int lanes, OpWork* work) {
 }  // namespace
 
 extern const OpSchema cast_ops[] = {
-    {.name = "cast", .operands = kOperands, .attributes = kAttributes, .work = work, .cpu = always<run>},
+    {.name = "cast",
+     .operands = kOperands,
+     .attributes = kAttributes,
+     .work = work,
+     .cpu = always<run>,
+     .elementwise = true},
 };
 extern const size_t cast_op_count = std::size(cast_ops);
 

@@ -37,6 +37,7 @@ extern const OpSchema copy_ops[] = {
      .cpu = always<run>,
      .phases = phase::kForward | phase::kBackward | phase::kUpdate,
      .program_only = true,
+     .elementwise = true,
      .part = {.kind = PartKind::kCopy, .input = kX, .result = kY}},
 };
 extern const size_t copy_op_count = std::size(copy_ops);

@@ -73,16 +73,14 @@ template <Activation A, class T>
 __global__ void __launch_bounds__(device::kElementThreads, 1)
     half_gradient_kernel(const StepRecord* step, int64_t n, const T* from, Either source, Either to, float* sums) {
   if (stopped(step)) return;
-  // nvcc keeps a part of two vectors in local memory: of gelu's derivative for sm_80, and of eight bfloat16 each for sm_90.
-  constexpr int kUnroll = A == Activation::kGelu || sizeof(T) == 2 ? 1 : 2;
-  device::for_elements<1, 0, kUnroll, int64_t>(device::thread_in_grid(), device::threads_in_grid(), n,
-                                               device::Arrays<T>{{from}, {}}, [&](int64_t i, const float* v, float*) {
-                                                 float value = v[0];
-                                                 if constexpr (A != Activation::kNone)
-                                                   value = device::activate_backward<A, float>(value, source.get(i));
-                                                 if (sums) sums[i] = value;
-                                                 to.put(i, value);
-                                               });
+  device::for_elements<1, 0, 2, int64_t>(device::thread_in_grid(), device::threads_in_grid(), n,
+                                         device::Arrays<T>{{from}, {}}, [&](int64_t i, const float* v, float*) {
+                                           float value = v[0];
+                                           if constexpr (A != Activation::kNone)
+                                             value = device::activate_backward<A, float>(value, source.get(i));
+                                           if (sums) sums[i] = value;
+                                           to.put(i, value);
+                                         });
 }
 
 template <bool kBlock, Activation A, class>

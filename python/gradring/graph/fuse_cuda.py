@@ -21,6 +21,7 @@ from dataclasses import replace
 from gradring.graph.fuse import prune
 from gradring.graph.schema import accepts, converts, part_of, schema_of
 from gradring.ir import NARROW, Graph, Node, Value
+from gradring.ops.activation import EITHER_SOURCE
 
 __all__ = ["MOST_BETWEEN", "MOST_TOGETHER", "fuse_for_cuda"]
 
@@ -127,13 +128,13 @@ def _write_narrow(graph: Graph, output: str) -> Graph:
         fused = replace(made, outputs={**made.outputs, role: cast.outputs["y"]})
         if others:
             before = graph.fresh(f"{wide}.pre")
-            found = {other: _with_source(nodes[other], wide, before) for other in others}
+            kind, kept_input = _either_source(fused, role)
+            found = {other: _with_source(nodes[other], kind, wide, before) for other in others}
             moved = {other: node for other, node in found.items() if node is not None}
-            epilogue = _relu(fused, role)
-            if epilogue is None or len(moved) < len(others):
+            if kept_input is None or len(moved) < len(others):
                 continue
             graph = graph.with_value(replace(graph.values[wide], name=before))
-            fused = replace(fused, outputs={**fused.outputs, epilogue: before})
+            fused = replace(fused, outputs={**fused.outputs, kept_input: before})
         if not accepts(graph, fused):
             continue
         nodes[made_at[wide]], nodes[at] = fused, None
@@ -159,26 +160,27 @@ def _finished(node: Node) -> set[str]:
     return {epilogue.result for epilogue in found if epilogue is not None}
 
 
-def _relu(node: Node, role: str) -> str | None:
-    """The operand that can take the input of a node's relu; None if it applies none to this result, or another
-    value is written there."""
+def _either_source(node: Node, role: str) -> tuple[str | None, str | None]:
+    """The kind of a node's activation, and the operand that can take its input; None and None if it applies none to this
+    result whose derivative may read either, or another value is written there."""
     schema = schema_of(node.op)
     epilogue = schema and schema.epilogue
-    if not epilogue or epilogue.result != role or epilogue.other in node.outputs:
-        return None
-    return epilogue.other if node.attributes.get(epilogue.attribute) == "relu" else None
+    if not epilogue or epilogue.result != role or epilogue.other is None or epilogue.other in node.outputs:
+        return None, None
+    kind = node.attributes.get(epilogue.attribute)
+    return (kind, epilogue.other) if kind in EITHER_SOURCE else (None, None)
 
 
-def _with_source(node: Node | None, old: str, new: str) -> Node | None:
-    """A node with the source ``new`` of its derivative of relu in place of ``old``; None if it reads ``old`` otherwise."""
+def _with_source(node: Node | None, kind: str | None, old: str, new: str) -> Node | None:
+    """A node with the source ``new`` of its derivative of this kind in place of ``old``; None if it reads ``old`` otherwise."""
     schema = schema_of(node.op) if node is not None else None
     if node is None or schema is None:
         return None
     found = schema.derivative_epilogue or (schema.part if schema.part and schema.part.kind == "derivative" else None)
     roles = [role for role, name in node.inputs.items() if name == old]
-    if found is None or found.attribute is None or roles != [found.other]:
+    if kind is None or found is None or found.attribute is None or roles != [found.other]:
         return None
-    if node.attributes.get(found.attribute) != "relu":
+    if node.attributes.get(found.attribute) != kind:
         return None
     return replace(node, inputs={**node.inputs, roles[0]: new})
 

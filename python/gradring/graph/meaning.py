@@ -17,15 +17,11 @@ from typing import Any
 from gradring.graph.flow import moments_of
 from gradring.graph.schema import Part, Schema, fail, schema_of
 from gradring.ir import NARROW, Graph, Node
+from gradring.ops.activation import EITHER_SOURCE
 
 __all__ = ["check_meaning", "meaning_of", "promised"]
 
 _Place = tuple[str, int, int]
-
-# Ops that make each element of a result from the same element of their arrays: over several arrays that lie side by side,
-# such an op means the same as one op for each of them.
-_ELEMENTWISE = frozenset({"accumulate", "cast", "copy"})
-
 
 def promised(graph: Graph) -> Graph:
     """The graph with the promise that later passes keep: to compute what it computes now."""
@@ -124,7 +120,7 @@ class _Reader:
         self.held: dict[_Place, str] = {}
         values = [v for v in graph.values.values() if v.kind == "param" and v.within and not v.span]
         self.parameters = {graph.place(v.name)[1:] for v in values}
-        self.positive: set[str] = set()  # the meanings that are a relu of something
+        self.either: set[str] = set()  # the meanings of results of activations whose derivative reads input or output
 
     def read(self, name: str) -> str:
         return self.at(self.graph.place(name))
@@ -147,7 +143,7 @@ class _Reader:
         schema = schema_of(node.op)
         if "param" in node.updates:
             return self._update(node, schema)
-        for places in self._pieces(node):
+        for places in self._pieces(node, schema):
             inputs = {role: self.at(places[role]) for role in node.inputs}
             made = self._outputs(node, schema, inputs)
             for role in node.updates:
@@ -156,12 +152,12 @@ class _Reader:
                 if role in node.updates or (role in node.outputs and schema is not None and role in schema.outputs):
                     self.held[places[role]] = digest
 
-    def _pieces(self, node: Node) -> list[dict[str, _Place]]:
-        """The places of a node's operands; if they span several arrays, those of each array."""
+    def _pieces(self, node: Node, schema: Schema | None) -> list[dict[str, _Place]]:
+        """The places of a node's operands; if the op is elementwise and they span several arrays, those of each array."""
         names = {**node.inputs, **node.outputs}
         whole = {role: self.graph.place(name) for role, name in names.items()}
         spans = [role for role, name in names.items() if self.graph.values[name].span]
-        if node.op not in _ELEMENTWISE or not spans:
+        if schema is None or not schema.elementwise or not spans:
             return [whole]
         root, first, past = whole[spans[0]]
         parts = [self.graph.place(view.name)[1:] for view in self.graph.views(root)]
@@ -176,20 +172,20 @@ class _Reader:
 
     def _activated(self, kind: Any, x: str) -> str:
         made = _digest("activation", kind, x)
-        if kind == "relu":
-            self.positive.add(made)
+        if kind in EITHER_SOURCE:
+            self.either.add(made)
         return made
 
     def _derived(self, kind: Any, dy: str, source: str | None) -> str:
-        """The meaning of a derivative. That of relu is the same at the activation's input and output."""
-        if kind == "relu" and source is not None and source not in self.positive:
+        """The meaning of a derivative."""
+        if kind in EITHER_SOURCE and source is not None and source not in self.either:
             source = self._activated(kind, source)
         return _digest("derivative", kind, dy, source)
 
     def _part(self, part: Part, attributes: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
         """The meaning of an op that does only what other ops can do to their results."""
         x, kind = inputs[part.input], attributes.get(part.attribute or "")
-        others = sorted((name, value) for name, value in attributes.items() if name != part.attribute)
+        others = tuple(sorted((name, value) for name, value in attributes.items() if name != part.attribute))
         kind = (kind, others) if others else kind
         match part.kind:
             case "activation":

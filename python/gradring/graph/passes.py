@@ -55,14 +55,14 @@ def predict_graph(
     dtype: str = "float32",
     layout: Layout | None = None,
     operands: str | None = None,
-    lanes: bool = True,
+    on_cpu: bool = True,
 ) -> tuple[Graph, str]:
     """The forward pass alone, and its output's name. If the model does nothing, that is the input, or a view of it. Without
-    ``lanes`` the graph is one for a CUDA device."""
+    ``on_cpu`` the graph is one for a CUDA device."""
     graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = with_narrow_operands(graph, operands)
     graph = fuse_activations(checked(promised(graph)), output, training=False)
-    graph = graph if lanes else fuse_for_cuda(graph, output)
+    graph = graph if on_cpu else fuse_for_cuda(graph, output)
     return checked(replace(graph, mode="predict")), output
 
 
@@ -76,16 +76,16 @@ def evaluate_graph(
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
     operands: str | None = None,
-    lanes: bool = True,
+    on_cpu: bool = True,
 ) -> Graph:
-    """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are those of ``with_loss``, and ``lanes`` is that of
+    """The forward pass and the loss; ``loss``, ``target`` and ``weight`` are those of ``with_loss``, and ``on_cpu`` is that of
     ``predict_graph``."""
     graph, output = _traced(model, inputs, training=False, dtype=dtype, layout=layout)
     graph = with_narrow_operands(graph, operands)
     graph = checked(fuse_activations(checked(promised(graph)), output, training=False))
     graph = with_loss(graph, output, loss, gradient=False, target=target, weight=weight)
     graph = promised(graph)
-    return checked(replace(graph if lanes else fuse_for_cuda(checked(graph), output), mode="evaluate"))
+    return checked(replace(graph if on_cpu else fuse_for_cuda(checked(graph), output), mode="evaluate"))
 
 
 def train_graph(
@@ -102,7 +102,7 @@ def train_graph(
     sums: bool = False,
     fuse_update: bool = False,
     check_finite: bool = False,
-    lanes: bool = True,
+    on_cpu: bool = True,
     target: tuple[tuple[int, ...], str] | None = None,
     weight: int | None = None,
     part: bool = False,
@@ -118,7 +118,7 @@ def train_graph(
     leaves gradients undivided by the weight of the batch until the update. ``fuse_update`` asks for updates that are fused
     into the products, and so for no gradients in memory; with clipping or accumulation, which need them, it changes nothing.
     ``check_finite`` asks for a step that changes nothing if one of its gradients is infinite or NaN. ``part`` says that the
-    rows are a part of a larger batch. Without ``lanes``, as on a CUDA device, no product is cut for the lanes of a CPU, and the
+    rows are a part of a larger batch. Without ``on_cpu`` no product is cut for the lanes of a CPU, and the
     step is fused for such a device.
     With ``operands`` of float16 the loss is scaled, and an update whose gradients are infinite or NaN is skipped; buffers then
     stay what they were before the first of its micro-batches.
@@ -136,11 +136,11 @@ def train_graph(
     graph = differentiate(graph, output, layout.without(frozen))
     graph = checked(promised(graph if operands is None else with_wide_gradients(graph)))
     graph = checked(fuse_backward(graph))
-    if lanes:
+    if on_cpu:
         graph = checked(sum_in_parts(graph))
     if accumulate:
         graph = checked(promised(accumulated(graph)))
-    if not lanes:
+    if not on_cpu:
         graph = checked(fuse_for_cuda(graph, output))
     divided = sums and not loss.summed
     graph = with_update(

@@ -71,13 +71,15 @@ class Operand:
 
 @dataclass(frozen=True)
 class Schema:
-    """An op. ``fuses`` are the two ops whose work it does: a product that makes a gradient, and the update by it."""
+    """An op. If it is ``elementwise``, one over several arrays side by side means one for each of them. ``fuses`` are the two
+    ops whose work it does: a product that makes a gradient, and the update by it."""
 
     name: str
     operands: Mapping[str, Operand]
     attributes: Mapping[str, Mapping[str, Any]]
     phases: tuple[str, ...]
     effects: bool
+    elementwise: bool
     epilogue: Epilogue | None
     derivative_epilogue: Epilogue | None
     fuses: tuple[str, str] | None
@@ -125,6 +127,7 @@ def _schema(given: Mapping[str, Any]) -> Schema:
         {attribute["name"]: attribute for attribute in given["attributes"]},
         tuple(given["phases"]),
         given["effects"],
+        given["elementwise"],
         given["epilogue"] and Epilogue(*given["epilogue"]),
         given["derivative_epilogue"] and Epilogue(*given["derivative_epilogue"]),
         given["fuses"],

@@ -189,6 +189,9 @@ def sigmoid_vjp(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Arr
 NEEDS_INPUT = frozenset({"gelu", "silu"})
 """Activations whose derivative reads their input; the others' reads their output."""
 
+EITHER_SOURCE = frozenset({"relu"})
+"""Activations whose derivative is the same whether it reads their input or their output."""
+
 KINDS = ("relu", "gelu", "silu", "tanh", "sigmoid")
 
 

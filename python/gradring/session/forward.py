@@ -156,7 +156,7 @@ class _Pass:
             layout, operands = programs.store.layout, self._operands
             on_cpu = programs.store.device == devices.CPU
             graph, output = predict_graph(
-                programs.model, inputs, dtype=programs.dtype, layout=layout, operands=operands, lanes=on_cpu
+                programs.model, inputs, dtype=programs.dtype, layout=layout, operands=operands, on_cpu=on_cpu
             )
             self._output = graph.values[output].shape[1:]
             self._dtypes = tuple(graph.values[name].dtype for name in inputs)

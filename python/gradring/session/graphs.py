@@ -211,7 +211,7 @@ class SessionGraphs(SessionState):
         """The graph of a training step or an evaluation for a batch, or a ``part`` of one, of these inputs."""
         narrow = None if self.operands == "tf32" else self.operands
         on_cpu = self.device == devices.CPU
-        said: dict[str, Any] = {"dtype": self.dtype, "operands": narrow, "target": self._target, "lanes": on_cpu}
+        said: dict[str, Any] = {"dtype": self.dtype, "operands": narrow, "target": self._target, "on_cpu": on_cpu}
         said["layout"] = self._programs.store.layout
         if weighted:
             said["weight"] = self._weight_slot

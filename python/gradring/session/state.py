@@ -169,8 +169,8 @@ class SessionState(CountedSession):
         self._forward = Forward(model, store, self.threads, self.operands)
         self.params, self.buffers = store.arrays, store.buffers
         self._grads = self._arenas.gradients(memory)
-        moved = self._arenas.moved(memory)  # buffers that wait for the rest of a group, as gradients do
-        self._planes = [self._grads | moved]  # those of each replica or shard
+        self._waits = self._grads | self._arenas.moved(memory)  # what waits for the rest of a group of micro-batches
+        self._planes = [self._waits]  # those of each replica or shard
         if planes > 1:
             layout, look = store.layout, (store.dtype, optimizer, self.frozen)
             every = [training_memory(layout, *look, Ranks(number, planes)) for number in range(planes)]
@@ -206,7 +206,7 @@ class SessionState(CountedSession):
         return self.accumulate - 1
 
     def gradient_looks(self) -> dict[str, Array]:
-        return self._planes[0] if not self.divides else self._grads
+        return self._waits
 
     def waiting(self) -> tuple[float, dict[str, Array]]:
         if not self.pending:
