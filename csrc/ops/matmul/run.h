@@ -39,8 +39,8 @@ ScratchBytes run_scratch(const MatmulArguments<T>& g, int) noexcept {
   if (g.m <= 0 || g.n <= 0) return {};
   ScratchBytes bytes;
   switch (way_of(g)) {
-    case Way::kRow:
-    case Way::kFlipped: break;
+    case Way::kRow: break;
+    case Way::kFlipped: bytes.per_lane = flipped_scratch(g); break;
     case Way::kDots: bytes.per_lane = dots_scratch(g); break;
     default: bytes.per_lane = blocked_scratch(g);
   }
