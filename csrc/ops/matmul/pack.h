@@ -91,13 +91,13 @@ void pack_a(const T* a, int64_t lda, bool transposed, int64_t rows, int64_t step
   }
 }
 
-// pack_transposed for whole vectors of a panel of B. The compiler knows the distance between stores here, so their addresses cost no
-// instructions.
+// pack_transposed for a panel of B whose columns fill vectors. The compiler knows the distance between stores here, so their addresses
+// cost no instructions.
 template <class T>
 GRADRING_INLINE void pack_whole(const T* b, int64_t ldb, int64_t steps, T* to) noexcept {
   constexpr int kW = kWidth<T>;
-  for (; steps > 0; steps -= kW) {
-    Vec<T> v[kW];
+  Vec<T> v[kW];
+  for (; steps >= kW; steps -= kW) {
 #pragma GCC unroll 16
     for (int r = 0; r < kW; ++r) v[r] = load(b + r * ldb);
     transpose_stage<T, 1>(v);
@@ -106,6 +106,14 @@ GRADRING_INLINE void pack_whole(const T* b, int64_t ldb, int64_t steps, T* to) n
     b += kW;
     to += kW * kTileColumns<T>;
   }
+  if (steps == 0) return;
+  const Tail<T> tail(steps);
+#pragma GCC unroll 16
+  for (int r = 0; r < kW; ++r) v[r] = tail.load(b + r * ldb);
+  transpose_stage<T, 1>(v);
+#pragma GCC unroll 16
+  for (int r = 0; r < kW - 1; ++r)
+    if (r < steps) store(to + r * kTileColumns<T>, v[r]);
 }
 
 // Packs a panel of op(B), where B is transposed in memory; steps are kTileColumns apart.
@@ -113,12 +121,12 @@ template <class T>
 void pack_b_transposed(const T* b, int64_t ldb, int64_t columns, int64_t steps, T* to) noexcept {
   constexpr int kW = kWidth<T>;
   for (int64_t j = 0; j < columns; j += kW) {
-    const T* const from = b + j * ldb;
     const int64_t count = columns - j < kW ? columns - j : kW;
-    const int64_t whole = kSmallCode || count < kW ? 0 : steps / kW * kW;
-    if constexpr (!kSmallCode) pack_whole(from, ldb, whole, to + j);
-    if (whole == steps) continue;
-    pack_transposed(from + whole, ldb, count, steps - whole, to + j + whole * kTileColumns<T>, kTileColumns<T>);
+    if (!kSmallCode && count == kW) {
+      pack_whole(b + j * ldb, ldb, steps, to + j);
+    } else {
+      pack_transposed(b + j * ldb, ldb, count, steps, to + j, kTileColumns<T>);
+    }
   }
 }
 
