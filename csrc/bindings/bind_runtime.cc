@@ -1,6 +1,7 @@
 #include "bindings/bindings.h"
 #include "bindings/fast_call.h"
 #include "bindings/gil.h"
+#include "ops/bf16_matmul/bf16_matmul.h"
 #include "ops/peak/peak.h"
 #include "ops/tiles/tiles.h"
 #include "runtime/core_distance.h"
@@ -89,10 +90,22 @@ void bind_runtime(py::module_& m) {
       "tile "
       "unit.");
   m.def(
-      "measure_tile_flops", [] { return measure_tile_flops(default_lanes()); }, py::call_guard<GilRelease>(),
-      "Measure the rate of the tile unit's bf16 products on all threads. Return it in operations per second; 0 without "
-      "the "
-      "unit.");
+      "measure_tile_flops", [](bool dots) { return measure_tile_flops(default_lanes(), dots); },
+      py::arg("dots") = false, py::call_guard<GilRelease>(),
+      "Measure the rate of bf16 products on all threads: those of the tile unit, or of vdpbf16ps. Return it in "
+      "operations per "
+      "second; 0 without the unit or the instruction.");
+  m.def("dot_advantage", &dot_advantage, py::call_guard<GilRelease>(),
+        "Return what tile_unit_advantage returns, for vdpbf16ps.");
+  m.def(
+      "bf16_way",
+      [] {
+        const Bf16Way way = bf16_way();
+        return way == Bf16Way::kTiles ? "tiles" : way == Bf16Way::kDots ? "dots" : "widened";
+      },
+      py::call_guard<GilRelease>(),
+      "Return what products of bfloat16 use: \"tiles\" (the tile unit), \"dots\" (vdpbf16ps) or \"widened\" (fp32 "
+      "multiply-adds).");
   m.def("tile_unit_advantage", &tile_unit_advantage, py::call_guard<GilRelease>(),
         "Return how many times as many operations per second the tile unit does as fp32 multiply-adds; 0 without the "
         "unit. The first call measures it.");

@@ -88,6 +88,18 @@ bool set_isa(Isa isa) noexcept {
   return true;
 }
 
+bool has_avx512_bf16() noexcept {
+#if defined(__x86_64__)
+  // Leaf 7 says in its subleaf 0 how many subleaves it has, and has the bit in subleaf 1. detected_isa() has asked for the registers.
+  constexpr unsigned kBf16 = 1u << 5;
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+  if (detected_isa() != Isa::kAvx512 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBf16) != 0;
+#else
+  return false;
+#endif
+}
+
 int usable_cores() noexcept {
   cpu_set_t mask;
   int cores = 1;

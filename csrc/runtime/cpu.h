@@ -15,6 +15,10 @@ GRADRING_API Isa active_isa() noexcept;
 // Sets the level, for tests. It returns false, and changes nothing, if the processor does not have that level.
 GRADRING_API bool set_isa(Isa isa) noexcept;
 
+// Whether the processor has products of bf16 in vectors of 64 bytes (AVX512_BF16), and the system keeps those registers. The level
+// does not matter.
+bool has_avx512_bf16() noexcept;
+
 // How many cores this process may use: the smaller of its affinity mask and its control group's CPU quota, at least 1.
 GRADRING_API int usable_cores() noexcept;
 

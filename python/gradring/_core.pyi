@@ -9,7 +9,7 @@ import numpy.typing
 from numpy.typing import ArrayLike, NDArray
 import typing
 import typing_extensions
-__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'exit_with', 'file_column', 'get_float32_products', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'measure_tile_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_float32_products', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'tile_unit', 'tile_unit_advantage', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
+__all__: list[str] = ['AlignedArena', 'ArrayFeed', 'Callback', 'Column', 'CommBlock', 'CommWork', 'Engine', 'Feed', 'Group', 'LoaderFeed', 'LoaderPipeline', 'Meeting', 'Permutation', 'Program', 'RankFeed', 'Ranks', 'Replicas', 'Resource', 'SharedArena', 'SharedView', 'Source', 'StackTeller', 'StripeWorker', 'Workers', 'active_isa', 'batches_in_epoch', 'bf16_way', 'build_type', 'call_source', 'check_instruction', 'column_source', 'comm_data_segment', 'comm_segment', 'concat_column', 'core_round_trip', 'count_bytes', 'count_flops', 'detected_isa', 'die_with_parent', 'dot_advantage', 'exit_with', 'file_column', 'get_float32_products', 'get_num_threads', 'huge_page_support', 'idx_columns', 'loaders_left', 'make_eager_op', 'make_step_fast_path', 'measure_peak_flops', 'measure_tile_flops', 'memory_column', 'memory_left', 'npy_columns', 'ops', 'raw_columns', 'seed', 'set_bfloat16', 'set_expected_rates', 'set_expected_shapes', 'set_float32_products', 'set_isa', 'set_num_threads', 'spare_slots', 'step_fields', 'thread_groups', 'tile_unit', 'tile_unit_advantage', 'trace_is_on', 'trace_record', 'trace_start', 'trace_stop', 'trace_write', 'usable_cores']
 class AlignedArena:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     """
@@ -596,6 +596,10 @@ def batches_in_epoch(samples: typing.SupportsInt | typing.SupportsIndex, batch_s
     """
     Return the number of batches that this rank gets in an epoch.
     """
+def bf16_way() -> str:
+    """
+    Return what products of bfloat16 use: "tiles" (the tile unit), "dots" (vdpbf16ps) or "widened" (fp32 multiply-adds).
+    """
 def call_source(checked: collections.abc.Callable[..., typing.Any], length: typing.SupportsInt | typing.SupportsIndex, fields: collections.abc.Sequence[tuple[typing.Any, ...]], kind: typing.SupportsInt | typing.SupportsIndex, looks: list[typing.Any], keyed: bool = False) -> Source:
     ...
 def check_instruction(op: str, operands: typing.Any, attributes: dict[str, typing.Any]) -> None:
@@ -631,6 +635,10 @@ def detected_isa() -> str:
 def die_with_parent(parent: typing.SupportsInt | typing.SupportsIndex) -> bool:
     """
     Ask the system to kill this process when the parent's thread that started it ends. Return False if the parent is dead already.
+    """
+def dot_advantage() -> float:
+    """
+    Return what tile_unit_advantage returns, for vdpbf16ps.
     """
 def exit_with(fd: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
@@ -668,9 +676,9 @@ def measure_peak_flops(wide: bool = False) -> float:
     """
     Measure the peak rate of float32 multiply-adds, with `wide` of float64, in registers on all threads. Return it in operations per second; a multiply-add is two operations.
     """
-def measure_tile_flops() -> float:
+def measure_tile_flops(dots: bool = False) -> float:
     """
-    Measure the rate of the tile unit's bf16 products on all threads. Return it in operations per second; 0 without the unit.
+    Measure the rate of bf16 products on all threads: those of the tile unit, or of vdpbf16ps. Return it in operations per second; 0 without the unit or the instruction.
     """
 def memory_column(name: str, dtype: str, address: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], strides: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], swapped: bool, owner: typing.Any) -> Column:
     ...

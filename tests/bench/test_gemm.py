@@ -133,21 +133,28 @@ def test_the_reply_of_a_contender_has_the_error():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "products", "tiles", "unit", "peak"),
+    ("dtype", "products", "tiles", "way", "unit", "peak"),
     [
-        ("float32", "fma", 600.0, "fp32 multiply-adds on 2 threads", 90.0),
-        ("float32", "pieces3", 600.0, "divided by the 6 products", 100.0),
-        ("float32", "pieces2", 600.0, "divided by the 3 products", 200.0),
-        ("bfloat16", "fma", 600.0, "the tile unit's bf16 products on 2 threads", 600.0),
-        ("float32", "pieces3", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
-        ("bfloat16", "fma", 0.0, "fp32 multiply-adds on 2 threads", 90.0),
-        ("float16", "fma", 600.0, "fp32 multiply-adds on 2 threads", 90.0),
-        ("float64", "fma", 600.0, "fp64 multiply-adds on 2 threads", 45.0),
+        ("float32", "fma", 600.0, "tiles", "fp32 multiply-adds on 2 threads", 90.0),
+        ("float32", "pieces3", 600.0, "tiles", "divided by the 6 products", 100.0),
+        ("float32", "pieces2", 600.0, "tiles", "divided by the 3 products", 200.0),
+        ("bfloat16", "fma", 600.0, "tiles", "the tile unit's bf16 products on 2 threads", 600.0),
+        ("float32", "pieces3", 0.0, "dots", "fp32 multiply-adds on 2 threads", 90.0),
+        ("bfloat16", "fma", 0.0, "dots", "vdpbf16ps on 2 threads", 170.0),
+        ("bfloat16", "fma", 0.0, "widened", "fp32 multiply-adds on 2 threads", 90.0),
+        ("float16", "fma", 600.0, "tiles", "fp32 multiply-adds on 2 threads", 90.0),
+        ("float64", "fma", 600.0, "tiles", "fp64 multiply-adds on 2 threads", 45.0),
     ],
 )
-def test_the_measured_peak_is_that_of_the_unit_which_multiplies(monkeypatch, dtype, products, tiles, unit, peak):
+def test_the_measured_peak_is_that_of_the_unit_which_multiplies(monkeypatch, dtype, products, tiles, way, unit, peak):
     asked = []
-    monkeypatch.setattr(_core, "measure_tile_flops", lambda: asked.append(gr.get_num_threads()) or tiles)
+
+    def measure(dots=False):
+        asked.append(gr.get_num_threads())
+        return 170.0 if dots else tiles
+
+    monkeypatch.setattr(_core, "measure_tile_flops", measure)
+    monkeypatch.setattr(_core, "bf16_way", lambda: way)
     peaks = {False: 90.0, True: 45.0}
     monkeypatch.setattr(_core, "measure_peak_flops", lambda wide=False: asked.append(gr.get_num_threads()) or peaks[wide])
     before = gr.get_num_threads()
@@ -162,4 +169,6 @@ def test_the_measured_peak_is_a_rate():
         assert name == f"{unit} multiply-adds on 1 thread" and 1e8 < rate < 1e13
     name, rate = gemm.measured_peak("bfloat16", "fma", 1)
     assert name.endswith("on 1 thread") and 1e8 < rate < 1e14
-    assert ("tile unit" in name) == (_core.tile_unit_advantage() > 0)
+    by_dots = _core.bf16_way() == "dots"
+    assert ("vdpbf16ps" in name) == by_dots
+    assert ("tile unit" in name) == (_core.tile_unit_advantage() > 0 and not by_dots)

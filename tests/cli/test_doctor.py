@@ -47,6 +47,16 @@ def test_the_tile_unit_is_shown_where_there_is_one(monkeypatch, state, good, tex
     assert not [finding for finding in examine() if finding.topic.startswith("tile unit")]
 
 
+@pytest.mark.parametrize(("way", "used"), [("tiles", "the tile unit"), ("dots", "it"), ("widened", "multiply-adds")])
+def test_the_instruction_for_bfloat16_is_shown_where_there_is_one(monkeypatch, way, used):
+    monkeypatch.setattr(_core, "dot_advantage", lambda: 1.87)
+    monkeypatch.setattr(_core, "bf16_way", lambda: way)
+    (found,) = [finding for finding in examine() if finding.topic.startswith("vdpbf16ps")]
+    assert found.value == f"1.9 times the multiply-add rate; products of bfloat16 use {used}"
+    monkeypatch.setattr(_core, "dot_advantage", lambda: 0.0)
+    assert not [finding for finding in examine() if finding.topic.startswith("vdpbf16ps")]
+
+
 @pytest.mark.parametrize("name", ["GRADRING_ISA", "OMP_NUM_THREADS"])
 def test_the_environment_is_shown(monkeypatch, name):
     monkeypatch.setenv(name, "7")

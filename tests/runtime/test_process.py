@@ -56,6 +56,18 @@ def test_a_lower_level_switches_the_tile_unit_off():
         assert done.stdout.strip() == f"{expected} 0.0", done.stderr
 
 
+def test_the_way_of_bfloat16_follows_the_level_and_the_measured_rates():
+    code = "from gradring import _core; print(_core.bf16_way(), _core.tile_unit_advantage(), _core.dot_advantage())"
+    for level in ("base", "avx2", "avx512", "amx"):
+        way, unit, dots = run_script(code, GRADRING_ISA=level).stdout.split()
+        if level in ("base", "avx2") or _core.detected_isa() != "avx512":
+            assert way == "widened"
+        elif float(unit) >= 2:
+            assert way == "tiles"
+        else:
+            assert way == ("dots" if float(dots) >= 1.3 else "widened")
+
+
 SMALL_SIGNAL_STACK = """
 import ctypes, os
 import numpy as np

@@ -36,7 +36,7 @@ void add_sums(const Lane& lane, const Bf16MatmulArguments& g, const float* parti
   }
 }
 
-void run(const Lane& lane, const Bf16MatmulArguments& g, bool tiles) noexcept {
+void run(const Lane& lane, const Bf16MatmulArguments& g, const TileFunctions* tiles) noexcept {
   if (g.m <= 0 || g.n <= 0) {
     if (!g.column_sums || lane.index != 0) return;
     const int64_t item = g.column_sums.half ? 2 : 4;  // zero is zero in both
@@ -47,13 +47,13 @@ void run(const Lane& lane, const Bf16MatmulArguments& g, bool tiles) noexcept {
   if (has_few_rows(g)) {
     run_few_rows(lane, g, partial);
   } else if (tiles) {
-    run_tiled(lane, g, partial);
+    run_tiled(lane, g, *tiles, partial);
   } else {
     run_widened(lane, g, partial);
   }
   if (!partial) return;
   lane.barrier();
-  add_sums(lane, g, partial, sum_blocks(g, tiles));
+  add_sums(lane, g, partial, sum_blocks(g, tiles != nullptr));
 }
 
 }  // namespace

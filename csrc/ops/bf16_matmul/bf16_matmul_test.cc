@@ -19,8 +19,8 @@ namespace {
 
 bool in_float16 = false;  // whether the problems of a test are of float16, and not of bfloat16
 
-// Every instruction set with multiply-adds, with emulated tiles, and the tile unit if there is one. `float16_too`: multiply-adds of
-// float16, too.
+// Every instruction set with multiply-adds, with emulated tiles, and with the tile unit and vdpbf16ps where they exist. `float16_too`:
+// multiply-adds of float16, too.
 template <class Body>
 void for_each_way(const Body& body, bool float16_too = false) {
   testing::for_each_isa([&] {
@@ -34,6 +34,8 @@ void for_each_way(const Body& body, bool float16_too = false) {
     body();
     emulate_tiles(false);
     if (unit_tiles()) body();
+    set_bf16_way(Bf16Way::kDots);
+    if (dot_tiles()) body();
     set_bf16_way(Bf16Way::kFastest);
   });
 }
@@ -347,6 +349,56 @@ TEST_CASE("the tile unit gives the bits of the emulation") {
     CHECK(second.sums.same_bits(first.sums));
   }
   set_bf16_way(Bf16Way::kFastest);
+}
+
+TEST_CASE("vdpbf16ps computes the products of its way alone") {
+  if (!dot_tiles()) return;
+  Team team(3);
+  for (int round = 0; round < 8; ++round) {
+    Problem problem(uniform(5, 40), uniform(1, 70), 4, round % 2, round / 2 % 2, false);
+    // It adds -1 before 2^-30, multiply-adds add it after 2^-30, and the unit adds 1 and 2^-30 apart from the rest.
+    const double terms[] = {1, 0, 0x1p-30, -1};
+    for (int64_t i = 0; i < problem.g.m; ++i)
+      for (int64_t p = 0; p < 4; ++p)
+        problem.a[static_cast<size_t>(problem.g.trans_a ? p * problem.g.lda + i : i * problem.g.lda + p)] =
+            bfloat_from(terms[p]);
+    for (Bfloat& x : problem.b) x = bfloat_from(1);
+    for (const Bf16Way way : {Bf16Way::kDots, Bf16Way::kTiles, Bf16Way::kWidened}) {
+      Problem got = problem;
+      got.use(0, Activation::kNone, Activation::kNone);
+      set_bf16_way(way);
+      CHECK(bf16_way() == way);
+      run(team, 1 + round % 3, got.g);
+      for (int64_t i = 0; i < problem.g.m; ++i)
+        for (int64_t j = 0; j < problem.g.n; ++j)
+          CHECK(got.c.at(static_cast<size_t>(i * problem.g.ldc + j)) == (way == Bf16Way::kDots ? 0x1p-30 : 0));
+    }
+    set_bf16_way(Bf16Way::kFastest);
+  }
+}
+
+TEST_CASE("the way of a product follows what was measured") {
+  struct Measured {
+    double unit, dots;
+    Bf16Way expected;
+  };
+  constexpr Measured kCases[] = {
+      {0, 0, Bf16Way::kWidened},  // neither
+      {9.7, 0, Bf16Way::kTiles},   {9.7, 1.9, Bf16Way::kTiles},   {2, 1.9, Bf16Way::kTiles},
+      {1.9, 0, Bf16Way::kWidened}, {1.9, 0.5, Bf16Way::kWidened},  // a slow unit, as an emulator's
+      {1.9, 1.9, Bf16Way::kDots},  {0, 0.5, Bf16Way::kWidened},   {0, 1, Bf16Way::kWidened},
+      {0, 1.2, Bf16Way::kWidened}, {0, 1.6, Bf16Way::kDots},      {0, 2, Bf16Way::kDots},
+  };
+  for (const Measured& measured : kCases) {
+    CAPTURE(measured.unit);
+    CAPTURE(measured.dots);
+    CHECK(fastest_bf16_way(measured.unit, measured.dots) == measured.expected);
+  }
+  testing::for_each_isa([] {
+    const Bf16Way expected =
+        active_isa() == Isa::kAvx512 ? fastest_bf16_way(tile_unit_advantage(), dot_advantage()) : Bf16Way::kWidened;
+    CHECK(bf16_way() == expected);
+  });
 }
 
 TEST_CASE("float16 keeps its subnormal numbers, and a result that it cannot hold is infinite") {

@@ -199,14 +199,14 @@ inline void multiply_tiled(const Bf16MatmulArguments& g, const TiledPlan& plan, 
   }
 }
 
-inline void run_tiled(const Lane& lane, const Bf16MatmulArguments& g, float* sums) noexcept {
+inline void run_tiled(const Lane& lane, const Bf16MatmulArguments& g, const TileFunctions& tiles,
+                      float* sums) noexcept {
   const TiledPlan plan = tiled_plan(g);
   // Each lane packs its rows of A and its columns of B; cut the side that leaves it less to pack.
   const bool down = g.m >= g.n;
   const Range rows = down ? split(lane, plan.row_tiles, 2) : Range{0, plan.row_tiles};
   const Range panels = down ? Range{0, plan.panels} : split(lane, plan.panels);
   if (rows.begin >= rows.end || panels.begin >= panels.end) return;
-  const TileFunctions& tiles = active_tiles();
   tiles.configure(static_cast<int>(plan.height));
   for (int64_t p = panels.begin; p < panels.end; p += plan.block_panels) {
     for (int64_t t = rows.begin; t < rows.end; t += plan.block_tiles) {

@@ -1,4 +1,4 @@
-// The product on which the rate of the tile unit is measured.
+// The product on which the rates of the tile unit and of vdpbf16ps are measured.
 #pragma once
 
 #include "ops/tiles/tiles.h"
@@ -24,7 +24,8 @@ struct MeasuredProduct {
   MeasuredProduct(const MeasuredProduct&) = delete;
   MeasuredProduct& operator=(const MeasuredProduct&) = delete;
 
-  // Gives the operands different numbers from -2 to 2.
+  // Gives the operands different numbers from -2 to 2, multiples of 2^-8. Their products are multiples of 2^-16, and no sum of some
+  // of the products of an element reaches 256, so all sums are exact in fp32, in any order (tiles_test.cc).
   void fill() noexcept {
     uint32_t state = 1;
     const auto next = [&state] {

@@ -10,6 +10,7 @@
 #include "ops/tiles/kernels.h"
 #include "ops/tiles/measured_product.h"
 #include "ops/tiles/tiles_amx.h"
+#include "ops/tiles/tiles_dot.h"
 #include "runtime/clock.h"
 #include "runtime/tile_unit.h"
 
@@ -29,14 +30,18 @@ void try_faster(double operations, double& best, const Run& run) noexcept {
   if (rate > best) best = rate;
 }
 
-double measure() noexcept {
-  const TileFunctions* const unit = unit_tiles();
+// How many times as many operations per second these functions do as multiply-adds of the highest level, whichever is active.
+double measure(const TileFunctions* unit) noexcept {
   if (!unit) return 0;
   MeasuredProduct product;
   product.fill();
   constexpr int kTimes = 4, kTries = 12;
   constexpr double kOperations = MeasuredProduct::kOperations * kTimes;
+#ifdef GRADRING_HAS_AMX
+  const PeakKernel& peak = isa_avx512::peak_kernels.f32;
+#else
   const PeakKernel& peak = GRADRING_KERNELS(peak_kernels).f32;
+#endif
   constexpr int64_t kRounds = 1000;
   constexpr float kNumbers[] = {1.0f, 0.999999f, 1e-6f};
   volatile float kept = 0;
@@ -80,6 +85,15 @@ const TileFunctions* unit_tiles() noexcept {
 #endif
 }
 
+const TileFunctions* dot_tiles() noexcept {
+#ifdef GRADRING_HAS_DOT
+  static const bool right = has_avx512_bf16() && sums_are_right(avx512_bf16_tiles);
+  return right ? &avx512_bf16_tiles : nullptr;
+#else
+  return nullptr;
+#endif
+}
+
 const TileFunctions& emulated_tiles() noexcept { return GRADRING_KERNELS(emulated_tile_functions); }
 
 const TileFunctions& active_tiles() noexcept {
@@ -90,7 +104,12 @@ const TileFunctions& active_tiles() noexcept {
 void emulate_tiles(bool on) noexcept { emulation.store(on, std::memory_order_relaxed); }
 
 double tile_unit_advantage() noexcept {
-  static const double advantage = measure();
+  static const double advantage = measure(unit_tiles());
+  return advantage;
+}
+
+double dot_advantage() noexcept {
+  static const double advantage = measure(dot_tiles());
   return advantage;
 }
 

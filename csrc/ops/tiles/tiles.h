@@ -1,5 +1,5 @@
-// Products of small matrices ("tiles") of bf16 with sums in fp32: the processor's tile unit, and an emulation that gives the same
-// bits where there is none. Callers pack their operands into tiles and choose a table of functions; everything else of a matrix
+// Products of small matrices ("tiles") of bf16 with sums in fp32: the processor's tile unit, an emulation that gives the same
+// bits where there is none, and an instruction for vectors, which rounds in another order. Callers pack their operands into tiles and choose a table of functions; everything else of a matrix
 // product (its division into blocks, its epilogue) is theirs.
 //
 // A tile of A holds 16 rows of 32 steps: 512 elements of 2 bytes, row after row, which is 1 KiB. A tile of B holds 32 steps of 16
@@ -12,6 +12,9 @@
 // of C: `even`, the chain of multiply-adds from 0 over elements 0, 2, 4, ... 30 of the row of A; `odd`, the same over
 // 1, 3, ... 31; then C + (even + odd). Each step rounds once, to the nearest with ties to even. Subnormal operands count as
 // zeros, and subnormal results become zeros. NaN and infinities go through. The emulation gives the same bits, except which NaN.
+//
+// What vdpbf16ps computes (the same manual, VDPBF16PS): a chain of multiply-adds from C, for each pair first the odd element and then
+// the even one. Each step rounds, and flushes subnormal numbers, as above. Not all processors need add a pair in this order.
 //
 // An operand may consist of several pieces, whose sum it is. Then a product of operands is the sum of products of pieces:
 //   one piece      a0 b0
@@ -68,10 +71,15 @@ struct TileFunctions {
 // The unit's functions; null if the unit is absent, refused or switched off (runtime/tile_unit.h), or computes wrong sums.
 const TileFunctions* unit_tiles() noexcept;
 const TileFunctions& emulated_tiles() noexcept;
-// Whether these functions give the emulation's bits for one product.
+// Whether these functions give the right sums for one product, whose sums and all parts of them are exact, so that no order of
+// adding and rounding makes a difference.
 bool sums_are_right(const TileFunctions& functions) noexcept;
 
-// The functions that products use: the unit's, or else the emulation's.
+// The functions that use vdpbf16ps; null if the processor lacks it (has_avx512_bf16) or computes wrong sums. Products of pieces by
+// these functions are those of the emulation.
+const TileFunctions* dot_tiles() noexcept;
+
+// The functions that products of pieces use: the unit's, or else the emulation's.
 const TileFunctions& active_tiles() noexcept;
 // For tests: products use the emulation, or again the unit if there is one.
 void emulate_tiles(bool on) noexcept;
@@ -79,8 +87,10 @@ void emulate_tiles(bool on) noexcept;
 // How many times as many operations per second the unit does as this processor's fp32 multiply-adds; 0 without the unit. It is
 // measured at the first call, by the best of several short tries of both, because a unit that is there is not always fast.
 GRADRING_API double tile_unit_advantage() noexcept;
-// Operations per second of the unit on `lanes` threads together, on operands in the first cache: the median of a few
-// measurements. 0 without the unit.
-GRADRING_API double measure_tile_flops(int lanes);
+// The same of the functions that use vdpbf16ps: some processors do it at half the rate of multiply-adds, and some at twice that rate.
+GRADRING_API double dot_advantage() noexcept;
+// Operations per second of the unit, or of `dots` of vdpbf16ps, on `lanes` threads together, on operands in the first cache: the
+// median of a few measurements. 0 without it.
+GRADRING_API double measure_tile_flops(int lanes, bool dots = false);
 
 }  // namespace gradring

@@ -12,7 +12,10 @@
 #include <vector>
 
 #include "ops/testing.h"
+#include "ops/tiles/measured_product.h"
 #include "ops/tiles/tiles_amx.h"
+#include "ops/tiles/tiles_dot.h"
+#include "runtime/cpu.h"
 #include "runtime/tile_unit.h"
 
 using namespace gradring;
@@ -64,6 +67,23 @@ void reference(const TileBlockWork& w, int pieces) {
             add_product(w.a + i * w.a_down + block * w.a_along + pa * w.a_piece,
                         w.b + j * w.b_across + block * w.b_along + pb * w.b_piece, w.rows, c, w.ldc);
     }
+}
+
+// The definition of vdpbf16ps.
+void dot_reference(const TileBlockWork& w) {
+  for (int i = 0; i < w.down * w.rows; ++i) {
+    for (int j = 0; j < w.across * 16; ++j) {
+      const int tile = i / w.rows, row = i % w.rows;
+      float& c = w.c[(tile * 16 + row) * w.ldc + j];
+      if (!w.add_to_c) c = 0;
+      for (int64_t block = 0; block < w.step_blocks; ++block) {
+        const uint16_t* const a = w.a + tile * w.a_down + block * w.a_along + row * 32;
+        const uint16_t* const b = w.b + j / 16 * w.b_across + block * w.b_along + j % 16 * 2;
+        for (int p = 0; p < 16; ++p)
+          for (int odd = 1; odd >= 0; --odd) c = fused(wide(a[2 * p + odd]), wide(b[p * 32 + odd]), flush(c));
+      }
+    }
+  }
 }
 
 bool same(float x, float y) {
@@ -184,6 +204,77 @@ TEST_CASE("sums next to the least normal number are flushed as the definition sa
   }
 }
 
+TEST_CASE("vdpbf16ps gives the bits of its definition in every shape") {
+  const TileFunctions* const dots = dot_tiles();
+  if (!dots) return;
+  for (int round = 0; round < 400; ++round) {
+    Problem problem(round % 5, 1);
+    problem.work.rows = 1 + round % 16;
+    CAPTURE(round);
+    CAPTURE(problem.work.rows);
+    CAPTURE(problem.work.add_to_c);
+    const auto expected = problem.result(dot_reference);
+    check_against(*dots, problem, expected);  // also what lies beside the tiles of C, which nobody may write
+  }
+}
+
+TEST_CASE("vdpbf16ps agrees with float64") {
+  const TileFunctions* const dots = dot_tiles();
+  if (!dots) return;
+  for (int round = 0; round < 100; ++round) {
+    const Problem problem(0, 1);
+    const TileBlockWork& w = problem.work;
+    const std::vector<float> got = by(*dots, problem);
+    for (int64_t i = 0; i < 16 * w.down; ++i) {
+      if (i % 16 >= w.rows) continue;
+      for (int64_t j = 0; j < 16 * w.across; ++j) {
+        const auto at = static_cast<size_t>(i * w.ldc + j);
+        double sum = w.add_to_c ? static_cast<double>(problem.c[at]) : 0, magnitude = std::abs(sum);
+        for (int64_t step = 0; step < 32 * w.step_blocks; ++step) {
+          const int64_t block = step / 32, p = step % 32 / 2, odd = step % 2;
+          const double term =
+              static_cast<double>(wide(w.a[i / 16 * w.a_down + block * w.a_along + i % 16 * 32 + 2 * p + odd])) *
+              static_cast<double>(wide(w.b[j / 16 * w.b_across + block * w.b_along + p * 32 + j % 16 * 2 + odd]));
+          sum += term, magnitude += std::abs(term);
+        }
+        const double bound = 0x1p-24 * static_cast<double>(32 * w.step_blocks) * magnitude;
+        REQUIRE(std::abs(static_cast<double>(got[at]) - sum) <= bound);
+      }
+    }
+  }
+}
+
+TEST_CASE("products of pieces by the table of vdpbf16ps are those of the emulation") {
+  const TileFunctions* const dots = dot_tiles();
+  if (!dots) return;
+  for (int round = 0; round < 20; ++round) {
+    const Problem problem(round % 5, 2 + round % 2);
+    check_against(*dots, problem, by(emulated_tiles(), problem));
+  }
+}
+
+TEST_CASE("the sums of the measured product are exact in any order") {
+  MeasuredProduct product;
+  product.fill();
+  const TileBlockWork& w = product.work;
+  for (int i = 0; i < 32; ++i) {
+    for (int j = 0; j < 32; ++j) {
+      double above = 0, below = 0;  // the sums of the positive and of the negative products
+      for (int64_t step = 0; step < 32 * w.step_blocks; ++step) {
+        const int64_t block = step / 32, p = step % 32 / 2, odd = step % 2;
+        const double term =
+            static_cast<double>(wide(w.a[i / 16 * w.a_down + block * w.a_along + i % 16 * 32 + 2 * p + odd])) *
+            static_cast<double>(wide(w.b[j / 16 * w.b_across + block * w.b_along + p * 32 + j % 16 * 2 + odd]));
+        REQUIRE(std::nearbyint(term * 0x1p16) == term * 0x1p16);
+        (term > 0 ? above : below) += term;
+      }
+      // Every sum of some of the products lies between these.
+      REQUIRE(above <= 256);
+      REQUIRE(below >= -256);
+    }
+  }
+}
+
 TEST_CASE("a thread that ran before the permission was asked for uses the unit") {
   // Run alone (-tc), this test is the first to ask.
   Problem problem(0, 3);
@@ -198,6 +289,9 @@ TEST_CASE("a thread that ran before the permission was asked for uses the unit")
 TEST_CASE("functions that compute wrong sums are found") {
   CHECK(sums_are_right(emulated_tiles()));
   if (const TileFunctions* unit = unit_tiles()) CHECK(sums_are_right(*unit));
+#ifdef GRADRING_HAS_DOT
+  if (has_avx512_bf16()) CHECK(sums_are_right(avx512_bf16_tiles));
+#endif
   TileFunctions wrong = emulated_tiles();
   wrong.multiply[0] = [](const TileBlockWork&) noexcept {};
   CHECK_FALSE(sums_are_right(wrong));
@@ -222,4 +316,12 @@ TEST_CASE("the functions that products use follow the unit's state") {
   emulate_tiles(false);
   CHECK((tile_unit_advantage() > 0) == (unit_tiles() != nullptr));
   CHECK(tile_unit_advantage() == tile_unit_advantage());
+#ifdef GRADRING_HAS_DOT
+  CHECK((dot_tiles() != nullptr) == has_avx512_bf16());
+#else
+  CHECK(dot_tiles() == nullptr);
+#endif
+  CHECK((dot_advantage() > 0) == (dot_tiles() != nullptr));
+  CHECK(dot_advantage() == dot_advantage());
+  CHECK((measure_tile_flops(1, true) > 0) == (dot_tiles() != nullptr));
 }

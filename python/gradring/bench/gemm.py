@@ -163,6 +163,8 @@ def measured_peak(dtype: str, products: str, threads: int | None) -> tuple[str, 
         on = f"on {count} thread{'s' * (count > 1)}"
         if dtype == "float64":
             return f"fp64 multiply-adds {on}", _core.measure_peak_flops(wide=True)
+        if dtype == "bfloat16" and _core.bf16_way() == "dots":
+            return f"vdpbf16ps {on}", _core.measure_tile_flops(dots=True)
         tiles = _core.measure_tile_flops() if dtype == "bfloat16" or products != "fma" else 0.0
         if tiles:
             terms = {"pieces3": 6, "pieces2": 3}.get(products, 1)

@@ -102,6 +102,11 @@ def _cpu() -> Iterator[Finding]:
             unit = "wrong"
         shown = f"{unit}, {rate:.1f} times the multiply-add rate" if rate else unit
         yield Finding("tile unit (AMX)", rate > 0, shown, _TILE_UNIT_ADVICE.get(unit, ""))
+    rate = _core.dot_advantage()
+    if rate:
+        ways = {"tiles": "the tile unit", "dots": "it", "widened": "multiply-adds"}
+        uses = f"products of bfloat16 use {ways[_core.bf16_way()]}"
+        yield Finding("vdpbf16ps (AVX512_BF16)", None, f"{rate:.1f} times the multiply-add rate; {uses}")
     governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor:
         advice = "" if governor == "performance" else "for steady timings: cpupower frequency-set -g performance"
