@@ -18,18 +18,16 @@ namespace gradring::dot {
 
 inline constexpr int kMostRows = 8;
 
-// Rows of C's tiles: kRows, of which the last may not be there. Then its place is that of the row before, which is loaded twice, and
-// is stored after it. Tiles of A have 16 rows in memory, used or not. `a` and `c` point to the first row.
+// kRows rows of C's tiles, which lie at lines[0], lines[1] and so on. Where some lie at the same place, the first of them is what stays
+// there. `a` points to the first row of A; its tiles have 16 rows in memory, used or not.
 template <int kRows, int kAcross>
-inline void multiply_rows(const TileBlockWork& work, const uint16_t* a, float* c, int rows) noexcept {
-  const int64_t last = (rows - 1) * work.ldc;
+[[gnu::noinline]] void multiply_rows(const TileBlockWork& work, const uint16_t* a, float* const* lines) noexcept {
   __m512 sums[kRows][kAcross] = {};
   if (work.add_to_c) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-      const float* const from = c + (i < kRows - 1 ? i * work.ldc : last);
 #pragma GCC unroll 2
-      for (int j = 0; j < kAcross; ++j) sums[i][j] = _mm512_loadu_ps(from + j * kTileSide);
+      for (int j = 0; j < kAcross; ++j) sums[i][j] = _mm512_loadu_ps(lines[i] + j * kTileSide);
     }
   }
   const uint16_t* b = work.b;
@@ -55,27 +53,31 @@ inline void multiply_rows(const TileBlockWork& work, const uint16_t* a, float* c
   }
 #pragma GCC unroll 8
   for (int i = kRows - 1; i >= 0; --i) {
-    float* const to = c + (i < kRows - 1 ? i * work.ldc : last);
 #pragma GCC unroll 2
-    for (int j = 0; j < kAcross; ++j) _mm512_storeu_ps(to + j * kTileSide, sums[i][j]);
+    for (int j = 0; j < kAcross; ++j) _mm512_storeu_ps(lines[i] + j * kTileSide, sums[i][j]);
   }
 }
 
 template <int kAcross>
 inline void multiply_tiles(const TileBlockWork& work) noexcept {
-  // Up to 8 rows are computed at once, in passes of nearly equal height. The numbers of rows are even, which halves the code.
+  // Up to 8 rows are computed at once, in passes of nearly equal height. Few heights are enough, because most tiles have 16 rows: where
+  // there are fewer rows than a height has, what is computed of the others goes to the place of the last one, which follows.
   const int passes = (work.rows + kMostRows - 1) / kMostRows;
   const int height = ((work.rows + passes - 1) / passes + 1) / 2 * 2;
   for (int64_t tile = 0; tile < work.down; ++tile) {
     for (int row = 0; row < work.rows; row += height) {
+      const int rows = work.rows - row < height ? work.rows - row : height;
+      float* lines[kMostRows];
+      for (int i = 0; i < kMostRows; ++i) {
+        lines[i] = work.c + (tile * kTileSide + row + (i < rows ? i : rows - 1)) * work.ldc;
+      }
       const uint16_t* const a = work.a + tile * work.a_down + row * kTileDepth;
-      float* const c = work.c + (tile * kTileSide + row) * work.ldc;
-      const int left = work.rows - row, rows = left < height ? left : height;
-      switch ((rows + 1) / 2) {
-        case 1: multiply_rows<2, kAcross>(work, a, c, rows); break;
-        case 2: multiply_rows<4, kAcross>(work, a, c, rows); break;
-        case 3: multiply_rows<6, kAcross>(work, a, c, rows); break;
-        default: multiply_rows<8, kAcross>(work, a, c, rows); break;
+      if (rows > 6) {
+        multiply_rows<8, kAcross>(work, a, lines);
+      } else if (rows > 4) {
+        multiply_rows<6, kAcross>(work, a, lines);
+      } else {
+        multiply_rows<4, kAcross>(work, a, lines);
       }
     }
   }
