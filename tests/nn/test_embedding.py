@@ -9,7 +9,7 @@ import pytest
 
 import gradring as gr
 from gradring.graph import check, train_graph
-from gradring.ir import Input
+from gradring.ir import Input, Value
 
 Array = np.ndarray[Any, Any]
 
@@ -135,6 +135,85 @@ def test_misuse_is_named() -> None:
         TypeError, match=r"\[Embedding\] layer 1, Embedding\(3, 2\) reads integer ids.*make it the first layer"
     ):
         gr.nn.Sequential(gr.nn.Linear(2, 2), gr.nn.Embedding(3, 2))(np.ones((1, 2), np.float32))
+
+
+class Lookup(gr.nn.Layer):
+    """A user's own layer over the op: it reads the ids in the shape ``seen`` of the batch, and names no integers."""
+
+    def __init__(self, count: int, features: int, seen: str = "as it is") -> None:
+        self.count, self.features, self.seen = count, features, seen
+
+    def parameter_specs(self) -> dict[str, gr.nn.ParameterSpec]:
+        shape = (self.count, self.features)
+        return {"rows": gr.nn.ParameterSpec(shape, lambda rng, shape: rng.standard_normal(shape))}
+
+    def trace(self, tracer: Any, x: str) -> str:
+        samples, places = tracer.shape(x)[0], int(np.prod(tracer.shape(x)[1:]))
+        ids, options = x, {}
+        if self.seen == "flat":
+            ids = tracer.view(x, (samples * places,))
+        if self.seen == "checked":  # as layers had to be written before the builder added the check
+            options = {"also": {"fault": Value("fault", (1,), dtype="int64")}, "integers": ("ids",)}
+        table = tracer.parameter("rows", (self.count, self.features))
+        y = tracer.node("embedding", {"ids": ids, "table": table}, (*tracer.shape(ids), self.features), **options)
+        if self.seen == "checked":
+            tracer.check("check_ids", {"ids": ids, "fault": tracer.graph.nodes[-2].outputs["fault"]})
+        return str(tracer.view(y, (samples, places * self.features)))
+
+
+@pytest.mark.parametrize("seen", ["as it is", "flat", "checked"])
+@pytest.mark.parametrize("row", [(5,), (3, 2), (1,)], ids=str)
+def test_a_layer_of_ones_own_over_the_op_checks_its_ids(seen: str, row: tuple[int, ...]) -> None:
+    rng, places = np.random.default_rng(7), int(np.prod(row))
+    x, y = rng.integers(0, 11, (41, *row)), rng.integers(0, 3, 41)
+    own = gr.nn.Sequential(Lookup(11, 4, seen), gr.nn.Linear(4 * places, 3)).init(3)
+    ours = gr.nn.Sequential(gr.nn.Embedding(11, 4), gr.nn.Flatten(), gr.nn.Linear(4 * places, 3)).init(3)
+    ours.params["0.weight"] = own.params["0.rows"]
+    ours.params["2.weight"], ours.params["2.bias"] = own.params["1.weight"], own.params["1.bias"]
+    trainer, other = (gr.Trainer(model, optimizer=gr.optim.SGD(0.5)) for model in (own, ours))
+    for _ in range(3):
+        assert trainer.step(x, y) == other.step(x, y)
+    assert np.array_equal(trainer.predict(x), other.predict(x))
+    assert [i.op for i in trainer.plan().instructions] == [i.op for i in other.plan().instructions]
+
+    for sample, bad in ((40, 11), (17, -1), (0, -(2**62))):
+        place = int(rng.integers(places))
+        wrong = x.copy()
+        wrong[(sample, *np.unravel_index(place, row))] = bad
+        named = ", ".join(map(str, np.unravel_index(place, row))) + ("," if len(row) == 1 else "")
+        at = rf"\(?sample {sample}\)?: the id at place \({named}\) is {bad}: must be at least 0 and below 11"
+        for call in (
+            lambda wrong=wrong: trainer.step(wrong, y),
+            lambda wrong=wrong: trainer.evaluate((wrong, y), batch_size=16),
+            lambda wrong=wrong: trainer.predict(wrong, batch_size=16),
+            lambda wrong=wrong: trainer.fit(gr.Loader((wrong, y), batch_size=16), verbose=False),
+            lambda wrong=wrong: own(wrong),
+        ):
+            before = {name: array.copy() for name, array in own.params.items()}
+            with pytest.raises(ValueError, match=rf"0\.Lookup.*{at}"):
+                call()
+            if "fit" not in call.__code__.co_names:  # fit has trained on the batches before
+                assert all(np.array_equal(own.params[name], array) for name, array in before.items())
+
+
+def test_a_layer_of_ones_own_over_the_op_names_floats() -> None:
+    x = np.zeros((4, 3))
+    with pytest.raises(TypeError, match=r"layer 0, Lookup\(\) reads integer ids, but the input gives float32: give it"):
+        gr.nn.Sequential(Lookup(11, 4))(x)
+    with pytest.raises(TypeError, match=r"layer 1, Lookup\(\) reads integer ids, but layer 0, ReLU\(\) gives float32: make it"):
+        gr.nn.Sequential(gr.nn.ReLU(), Lookup(11, 4))(x)
+
+
+def test_ids_that_belong_to_no_sample_are_refused() -> None:
+    class Cut(Lookup):
+        def trace(self, tracer: Any, x: str) -> str:
+            ids = tracer.node("cast", {"x": tracer.view(x, (7,))}, (7,), {"dtype": "int64"}, dtype="int64")
+            table = tracer.parameter("rows", (self.count, self.features))
+            tracer.node("embedding", {"ids": ids, "table": table}, (7, self.features))
+            return x
+
+    with pytest.raises(ValueError, match="expected as many ids per sample, got 7 ids for 3 samples"):
+        gr.nn.Sequential(Cut(11, 4))(np.zeros((3, 3)))
 
 
 def test_the_summary_counts_ids_too() -> None:

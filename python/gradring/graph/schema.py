@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from gradring import _core
 from gradring.ir import ITEM, Graph, Node
+from gradring.ir.facts import ops
 
 __all__ = [
     "Epilogue",
@@ -104,7 +105,7 @@ class Schema:
 
 @cache
 def _schemas() -> dict[str, Schema]:
-    return {given["name"]: _schema(given) for given in _core.ops() if given["phases"]}
+    return {given["name"]: _schema(given) for given in ops().values() if given["phases"]}
 
 
 def _schema(given: Mapping[str, Any]) -> Schema:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from gradring.ir.facts import ids_of, integer_roles
 from gradring.ir.graph import Graph
 from gradring.ir.layout import Layout
 from gradring.ir.memory import roots_of
@@ -197,18 +198,24 @@ class Builder:
         """Add an operation of one output ``y`` and return the output's name.
 
         ``also`` are further outputs by role, whose names are made unique; ``effects`` says what else the node does.
-        ``integers`` are the roles that read integers unchanged; for all others integers are cast. ``dtype`` is the
-        output's, if it is not the model's.
+        ``integers`` are the roles that read integers unchanged, beside those of which the op's schema says that they are
+        integers; for all others integers are cast. ``dtype`` is the output's, if it is not the model's. An op that finds ids
+        that are no rows is followed by the check that ends the step.
         """
         operands = self._operands(op, inputs)
         for role, of in operands.items():
-            self._read(of, role in integers)
+            self._read(of, role in integers or role in integer_roles(op))
+            if role in integer_roles(op):
+                self._require_integers(role, of)
         shape = self._shape(shape, f"{op}: shape of the output")
         dtype = self._dtype(dtype, f"{op}: dtype of the output")
         name = self.graph.fresh(self.path("out"))
         self.graph = self.graph.with_value(Value(name, shape, dtype=dtype))
-        outputs = {"y": name}
-        for role, value in self._mapping(op, "further outputs", also).items():
+        outputs, ids = {"y": name}, ids_of(op)
+        further = self._mapping(op, "further outputs", also)
+        if ids in operands:
+            further.setdefault("fault", Value("fault", (1,), dtype="int64"))
+        for role, value in further.items():
             if not isinstance(value, Value):
                 raise TypeError(f"[trace] {self.origin()}: {op}: output {role}: expected a Value, got {_shown(value)}")
             outputs[role] = self.graph.fresh(f"{name}.{role}")
@@ -216,7 +223,32 @@ class Builder:
         given = self._mapping(op, "attributes", attributes)
         node = Node(op, operands, outputs, given, effects=effects, origin=self.origin())
         self.graph = self.graph.with_node(node)
+        if ids in operands:
+            self.check("check_ids", {"ids": self._by_sample(op, operands[ids]), "fault": outputs["fault"]})
         return name
+
+    def _require_integers(self, role: str, name: str) -> None:
+        dtype = self.graph.values[name].dtype
+        if "int" in dtype:
+            return
+        layer = self._layers[-1] if self._layers else None
+        given = self.graph.values[self.graph.root(name)].kind == "input"
+        maker = self.maker(name) if given or name in self._makers else "a value of its own"
+        cure = "give it integers, or convert them with .astype(int)" if given else "make it the first layer"
+        kind, where = (type(layer).__name__, self.where(layer)) if layer else ("trace", self.origin())
+        raise TypeError(f"[{kind}] {where} reads integer {role}, but {maker} gives {dtype}: {cure}")
+
+    def _by_sample(self, op: str, ids: str) -> str:
+        """The memory of ``ids`` as a value of which the batch axis is the first, so that a check can name the sample."""
+        rows = next((value.shape[0] for value in self.graph.values.values() if value.kind == "input"), 1)
+        root, size = self.graph.root(ids), self.graph.values[ids].size
+        if self.graph.values[root].shape[:1] == (rows,):
+            return root
+        if size % rows:
+            raise ValueError(
+                f"[trace] {self.origin()}: {op}: expected as many ids per sample, got {size} ids for {rows} samples"
+            )
+        return self.view(ids, (rows, size // rows))
 
     def _read(self, name: str, as_integers: bool) -> None:
         """Note that a layer reads a value. If it is a field of integers, the first reader decides whether it is
@@ -241,6 +273,8 @@ class Builder:
         """Add an operation that checks values, and ends the step if one is out of range."""
         effects = f"{op} {self.path('out')}, {len(self.graph.nodes)}"
         operands = self._operands(op, inputs)
+        if any(node.op == op and node.inputs == operands for node in self.graph.nodes):
+            return  # a layer asks for a check that node has added
         self.graph = self.graph.with_node(Node(op, operands, {}, effects=effects, origin=self.origin()))
 
     def draw(self) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradring.arguments import whole
-from gradring.ir import Value
 from gradring.nn.layer import Layer, ParameterSpec
 
 if TYPE_CHECKING:
@@ -47,20 +46,8 @@ class Embedding(Layer):
         return {"weight": ParameterSpec((self.count, self.features), _normal)}
 
     def trace(self, tracer: Builder, x: str) -> str:
-        dtype, maker = tracer.graph.values[x].dtype, tracer.maker(x)
-        if dtype != "int64":
-            cure = (
-                "give it integers, or convert them with .astype(int)"
-                if maker == "the input"
-                else "make it the first layer"
-            )
-            raise TypeError(f"[Embedding] {tracer.where(self)} reads integer ids, but {maker} gives {dtype}: {cure}")
         table = tracer.parameter("weight", (self.count, self.features))
-        shape = (*tracer.shape(x), self.features)
-        fault = {"fault": Value("fault", (1,), dtype="int64")}
-        y = tracer.node("embedding", {"ids": x, "table": table}, shape, also=fault, integers=("ids",))
-        tracer.check("check_ids", {"ids": x, "fault": tracer.graph.nodes[-1].outputs["fault"]})
-        return y
+        return tracer.node("embedding", {"ids": x, "table": table}, (*tracer.shape(x), self.features))
 
     def __repr__(self) -> str:
         return f"Embedding({self.count}, {self.features})"
