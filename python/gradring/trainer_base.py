@@ -100,6 +100,7 @@ class TrainerBase(Settled):
     def params(self) -> Params:
         """The parameters by name: the live arrays, which the next step reads and changes. Assigning to a name writes into
         its array."""
+        self._session.require_own_store()
         return self._session.current_params()
 
     @params.setter
@@ -110,16 +111,22 @@ class TrainerBase(Settled):
     @property
     def buffers(self) -> Params:
         """The model's buffers by name, such as running moments: live arrays that are saved but never trained."""
+        self._session.require_own_store()
         self._session.settle()
         return self._session.buffers
 
     @property
     def session(self) -> Session:
         """The session that runs the steps; its ``grads`` are the gradients of the last one. ``TypeError`` with ``step=``."""
+        session = self._of_model()
+        session.require_own_store()
+        self._shown = self._shown or guarded(session)
+        return self._shown
+
+    def _of_model(self) -> Session:
         if not isinstance(self._session, Session):
             raise TypeError("[Trainer.session] a trainer with a step of your own has no session of a model")
-        self._shown = self._shown or guarded(self._session)
-        return self._shown
+        return self._session
 
     @property
     def writes(self) -> bool:
@@ -153,14 +160,14 @@ class TrainerBase(Settled):
         had not seen; with ``"hogwild"`` one update in 16 looks for that, at ``counted`` elements, because looking costs as
         much as a compare-and-swap, and otherwise it cannot happen. ``TypeError`` without an asynchronous ``parallel=``.
         """
-        return self.session.sharing()
+        return self._of_model().sharing()
 
     def plan(self) -> Any:
         """The plan of a step, which can be printed, with instructions, buffers, kernels, bytes and FLOPs."""
         return self._session.plan()
 
     def __repr__(self) -> str:
-        count = sum(array.size for array in self.params.values())
+        count = sum(array.size for array in self._session.params.values())
         return f"Trainer({count} parameters, {self.optimizer}, epoch={self.epoch}, step_count={self.step_count})"
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:

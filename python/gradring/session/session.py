@@ -113,7 +113,7 @@ class Session(SessionSteps):
         epoch early leaves the gradients of an incomplete group waiting.
         """
         self.settle()
-        self._require_own_store()
+        self.require_own_store()
         self._programs.store.whole.trained = True
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
         if data is bound:
@@ -254,7 +254,7 @@ class Session(SessionSteps):
         assert known is not None
         bound, order, batch_size = known[1], order_of(source), source.batch_size
         source.require_open()
-        self._require_own_store()
+        self.require_own_store()
         self._expect(bound, min(batch_size, len(bound)))
         (feed, key), reads = self._epoch_feed(bound, batch_size, epochs.first, 0, **order), self._dtypes
         if not (rows := feed.next_rows()):

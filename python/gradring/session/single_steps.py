@@ -51,7 +51,7 @@ class SessionSteps(SessionEvaluation):
         """A step that checks, converts, plans and explains errors. It sets what the fast path accepts the next time."""
         fields = given_fields(self.names, given, named)
         self._require_settled()
-        self._require_own_store()
+        self.require_own_store()
         self._programs.store.whole.trained = True
         bound = self._bind(fields, weightless=self._many or self.peers is not None)  # other ranks may have weights
         rows = len(bound)

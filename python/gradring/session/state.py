@@ -192,6 +192,7 @@ class SessionState(CountedSession):
         ``fuse_update`` off, because it would not make them. ``NotBuilt`` with replicas or shards: they sum them in parts."""
         if self.divides or self.workers:
             raise NotBuilt("session.grads is planned for replicas and shards, with the gradients of whole batches")
+        self.require_own_store()
         if self.fuse_update is not False:
             object.__setattr__(self, "fuse_update", False)  # other code may only read it
             self._programs.clear()
@@ -235,6 +236,7 @@ class SessionState(CountedSession):
             self._meetings.mend()
 
     def require_whole(self) -> None:
+        self.require_own_store()
         self.settle()
         if self.divides and self._meetings.torn:
             who = "replicas" if self.peers is None else "ranks"
@@ -267,6 +269,7 @@ class SessionState(CountedSession):
     # The optimizer
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
+        self.require_own_store()
         if self.workers:
             require_asynchronous(self.parallel, self.model, self.loss, optimizer, self.accumulate)
         optimizer.assigned(list(self.params), self.frozen)
@@ -290,11 +293,15 @@ class SessionState(CountedSession):
 
         to_the_end(use)
 
-    def _require_own_store(self) -> None:
+    def require_own_store(self) -> None:
         if self._programs.store.retired:
+            now = self.model._store  # not model.store, which may make new memory
+            place = self.device if now is None else now.device
             raise GradringError(
-                "[Trainer] the model's parameters have moved to other memory since this trainer was made, by init or "
-                "astype with another dtype, or as layers of another model: make a new trainer"
+                f"[Trainer] the model's parameters have moved to other memory on {place} since this trainer was made on "
+                f"{self.device}: by to, by init or astype with another dtype, or as layers of another model: make a new trainer "
+                f"with device={place!r}, because moving them back makes new memory, too; to go on with the optimizer's state, "
+                "save the trainer before the move and load that file into the new one"
             )
 
     # The weights of classes, if the labels decide them
