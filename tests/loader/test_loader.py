@@ -69,7 +69,7 @@ def test_forms(arrays, tmp_path):
     np.testing.assert_array_equal(batch, x)
     for source in ((x, y), [x, y], (tmp_path / "x.npy", y), (str(tmp_path / "x.npy"), y)):
         (batch,) = gr.Loader(source, 10)
-        assert type(batch) is type(source)
+        assert isinstance(batch, type(source))
         np.testing.assert_array_equal(batch[0], x)
         np.testing.assert_array_equal(batch[1], y)
     (batch,) = gr.Loader({"image": x, "label": y}, 10)

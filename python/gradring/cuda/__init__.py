@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gradring.cuda.array import Array, copied, empty
 from gradring.cuda.foreign import as_array, from_dlpack, is_device_array
+from gradring.cuda.leased import record_stream
 from gradring.cuda.number import Number
 from gradring.cuda.streams import Stream, current_stream, use_stream
 
@@ -21,5 +22,6 @@ __all__ = [
     "empty",
     "from_dlpack",
     "is_device_array",
+    "record_stream",
     "use_stream",
 ]

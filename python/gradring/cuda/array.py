@@ -212,9 +212,8 @@ class Array:
     def record_stream(self, stream: Any) -> None:
         """Say that work on this stream uses the array, too: its memory is not used again before that work is done."""
         # Memory of a trainer has no such method: it is freed, which waits for all work of the device.
-        record = getattr(self._memory, "record_stream", None)
-        if record is not None:
-            record(*(streams.current() if stream is None else (streams.handle_of(stream, "record_stream"), stream)))
+        if hasattr(self._memory, "record_stream"):
+            streams.record(self._memory, stream)
 
     def __repr__(self) -> str:
         return f"cuda.Array({self.shape}, {self.dtype}, {self.device!r})"

@@ -12,7 +12,7 @@ from typing import Any
 from gradring import cuda_devices
 from gradring.errors import GradringError
 
-__all__ = ["Stream", "current_stream", "handle_of", "interface_stream", "native", "order", "use_stream"]
+__all__ = ["Stream", "current_stream", "handle_of", "interface_stream", "native", "order", "record", "use_stream"]
 
 LEGACY, PER_THREAD = 1, 2  # CUDA's own handles
 
@@ -125,6 +125,11 @@ def use_stream(stream: Any) -> Iterator[None]:
         yield
     finally:
         _chosen.stack.pop()
+
+
+def record(memory: Any, stream: Any) -> None:
+    """Tell memory that work on a stream uses it, too."""
+    memory.record_stream(*(current() if stream is None else (handle_of(stream, "record_stream"), stream)))
 
 
 def interface_stream(handle: int) -> int:

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from gradring.cuda import Array
+from gradring.cuda.leased import packed
 from gradring.errors import LoaderError
 from gradring.loader.passes import Pass
 from gradring.loader.pipeline_maker import warn_if_pageable
@@ -33,7 +34,8 @@ class DeviceBatches:
     """The iterator of a pass whose batches are copied to a device: in CuPy's arrays where CuPy is, else ``gr.cuda.Array``.
 
     The stream that is current when a batch is handed out waits for its copy. The batch's memory is used again when its arrays
-    have died and the streams have done their work: that one, the one current at their death, and those of ``record_stream``.
+    have died and the streams have done their work: that one, the one current at their death, and those of ``record_stream``,
+    which a batch of several arrays has, too.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class DeviceBatches:
     ) -> None:
         self._pass: Pass | None = begun
         self._fields, self._kind, self._timeout = fields, kind, timeout
+        self._names = [field.name for field in fields]
         self._native = import_module("gradring._cuda").DeviceFeed(begun.feed(), batch_size, device, most)
         self._offsets: list[int] = self._native.offsets
         self._turn, self._reader = threading.Lock(), 0  # the thread that reads now
@@ -88,7 +91,7 @@ class DeviceBatches:
         arrays = []
         for field, offset in zip(self._fields, self._offsets, strict=True):
             arrays.append(_shown(Array(lease, offset, (rows, *field.shape), field.dtype)))
-        return self._packed(arrays)
+        return packed(self._kind, self._names, arrays, lease, self._native.slot_bytes)
 
     def _next(self) -> Any:
         since, collected = time.monotonic(), False
@@ -112,11 +115,6 @@ class DeviceBatches:
                     f"each), and none was given back within {waited:.1f} s (timeout): drop batches (or copy what you keep), or "
                     "raise memory_budget"
                 )
-
-    def _packed(self, arrays: list[Any]) -> Any:
-        if self._kind == "dict":
-            return {field.name: array for field, array in zip(self._fields, arrays, strict=True)}
-        return arrays[0] if self._kind == "array" else tuple(arrays) if self._kind == "tuple" else arrays
 
 
 class _Ordered:

@@ -299,9 +299,9 @@ class SessionState(CountedSession):
             place = self.device if now is None else now.device
             raise GradringError(
                 f"[Trainer] the model's parameters have moved to other memory on {place} since this trainer was made on "
-                f"{self.device}: by to, by init or astype with another dtype, or as layers of another model: make a new trainer "
-                f"with device={place!r}, because moving them back makes new memory, too; to go on with the optimizer's state, "
-                "save the trainer before the move and load that file into the new one"
+                f"{self.device}: by to, by init or astype with another dtype, or as layers of another model: make a new "
+                f"trainer with device={place!r}, because moving them back makes new memory, too; to go on with the "
+                "optimizer's state, save the trainer before the move and load that file into the new one"
             )
 
     # The weights of classes, if the labels decide them
