@@ -24,6 +24,16 @@ void for_each_isa(const Body& body) {
 #endif
 }
 
+// Whether the processor computes vdpbf16ps as Intel's manual defines it: processors of another maker may add its two products in
+// another order, so their last bits may differ.
+inline bool dots_as_intel_says() noexcept {
+#ifdef __x86_64__
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return false;
+#endif
+}
+
 inline std::mt19937_64& random_bits() {
   static std::mt19937_64 bits(20240607);
   return bits;
