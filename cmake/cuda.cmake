@@ -141,12 +141,13 @@ function(gradring_cuda_test name)
   gradring_cuda_test_entries(${name} ${ARGN})
 endfunction()
 
-# gradring_cuda_ops(folders...): <folder>/<folder>_cuda.cu of csrc/ops go into _cuda, with a generated function that registers
-# them all; their tests go into cuda_ops_tests, and their measurements into cuda_ops_bench. Both run on the software device or a
-# card.
+# gradring_cuda_ops(): every <op>/<op>_cuda.cu of csrc/ops goes into _cuda, with a generated function that registers them all;
+# their tests go into cuda_ops_tests, and their measurements into cuda_ops_bench. Both run on the software device or a card.
 function(gradring_cuda_ops)
-  foreach(name IN LISTS ARGN)
-    list(APPEND sources ${CMAKE_CURRENT_SOURCE_DIR}/${name}/${name}_cuda.cu)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/*_cuda.cu)
+  foreach(source IN LISTS sources)
+    get_filename_component(name ${source} DIRECTORY)
+    get_filename_component(name ${name} NAME)
     string(APPEND GRADRING_CUDA_DECLARATIONS
            "extern const CudaKernel ${name}_cuda_kernels[];\nextern const size_t ${name}_cuda_kernel_count;\n")
     string(APPEND GRADRING_CUDA_ENTRIES

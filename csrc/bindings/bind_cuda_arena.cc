@@ -57,7 +57,7 @@ class DeviceFieldsFeed final : public PyFeed {
 
 cuda::Lender lender_of(py::object lend) {
   if (lend.is_none()) return nullptr;
-  return [function = kept(std::move(lend))](size_t bytes) -> cuda::Lent {
+  return [function = kept(std::move(lend))](size_t bytes) -> cuda::BorrowedMemory {
     const py::gil_scoped_acquire hold;
     const py::object got = py::handle(static_cast<PyObject*>(function.get()))(bytes);
     if (got.is_none()) return {};

@@ -18,13 +18,13 @@ constexpr uintptr_t kAlignment = 256;  // as cudaMalloc's
 
 DeviceMemory::DeviceMemory(const std::string& who, size_t bytes, const Lender& lender) {
   if (bytes == 0) return;
-  if (Lent lent = lender ? lender(bytes) : Lent{};
-      reinterpret_cast<uintptr_t>(lent.data) % kAlignment == 0 && lent.data) {
+  if (BorrowedMemory borrowed = lender ? lender(bytes) : BorrowedMemory{};
+      reinterpret_cast<uintptr_t>(borrowed.data) % kAlignment == 0 && borrowed.data) {
     // It may come behind work of its allocator's stream.
     int code = noted("cudaGetDevice", cudaGetDevice(&device_));
     if (code == 0) code = synchronize_device();
     if (code != 0) throw_failure(who, code);
-    data_ = lent.data, bytes_ = bytes, owner_ = std::move(lent.owner);
+    data_ = borrowed.data, bytes_ = bytes, owner_ = std::move(borrowed.owner);
     return;
   }
   void* data = nullptr;

@@ -10,11 +10,11 @@
 namespace gradring::cuda {
 
 // Memory of another allocator, such as CuPy's pool, which gets it back when `owner` dies. null: it has none to give.
-struct Lent {
+struct BorrowedMemory {
   void* data = nullptr;
   std::shared_ptr<void> owner;
 };
-using Lender = std::function<Lent(size_t bytes)>;
+using Lender = std::function<BorrowedMemory(size_t bytes)>;
 
 // An array of bytes on the current device, 256-byte aligned. Freeing it waits for all work that the device has, even if another
 // allocator has lent it, because that may give it to work that is ordered with nothing of ours.

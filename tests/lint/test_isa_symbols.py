@@ -1,7 +1,8 @@
 """Objects compiled for an ISA level define nothing that the linker could pick for another level.
 
 A weak (COMDAT) function outside the ISA namespace, such as an inline function of a shared header that was not inlined,
-exists once per level, and the linker keeps any one of them: a machine without AVX-512 might run the AVX-512 copy.
+exists once per level, and the linker keeps any one of them: a machine without AVX-512 might run the AVX-512 copy. The same
+holds for files that use instructions of their own, such as those of the tile unit.
 """
 
 import os
@@ -15,9 +16,14 @@ import pytest
 from lint.source import ROOT
 
 BUILD = Path(os.environ.get("GRADRING_BUILD", ROOT / "build"))
-OBJECTS = sorted(
-    path for level in ("base", "avx2", "avx512") for path in BUILD.glob(f"**/gradring_*_{level}.dir/**/*.o")
+# Files of one level, and files of instructions that a level need not have.
+PATTERNS = (
+    *(f"**/gradring_*_{level}.dir/**/*.o" for level in ("base", "avx2", "avx512")),
+    "**/tiles_amx.cc.o",
+    "**/tiles_dot.cc.o",
 )
+OBJECTS = sorted(path for pattern in PATTERNS for path in BUILD.glob(pattern))
+NAMESPACES = ("isa_", "gradring::amx::", "gradring::dot::")
 
 
 def weak_symbols(path):
@@ -34,6 +40,6 @@ def test_no_weak_symbol_outside_the_isa_namespaces():
         f"{path.parts[-1]}: {symbol}"
         for path in OBJECTS
         for symbol in weak_symbols(path)
-        if "isa_" not in symbol and not symbol.startswith(("DW.ref.", "__asan", "__odr_asan"))
+        if not any(namespace in symbol for namespace in NAMESPACES) and not symbol.startswith(("DW.ref.", "__asan", "__odr_asan"))
     }
     assert not foreign

@@ -156,23 +156,23 @@ void run(const Lane& lane, const OpCall& call) noexcept {
   const Dtype dtype = call[kLargest] ? call[kLargest].dtype : Dtype::kFloat64;
   lane.barrier();  // what this rank's lanes have written is complete
   if (lane.index == 0 && meeting.meet(what_to_bring(call))) {
-    const Verdict verdict = verdict_of(meeting);
-    const bool good = verdict.fault == Fault::kNone && too_few_rows(call, meeting) == 0;
-    const bool later = good && may_overflow(verdict.bound, dtype);  // prove_sums will decide
+    const MeetingTotals totals = totals_of(meeting);
+    const bool good = totals.fault == Fault::kNone && too_few_rows(call, meeting) == 0;
+    const bool later = good && may_overflow(totals.bound, dtype);  // prove_sums will decide
     if (call.flag(kDecides) && last && !later) meeting.settle(good);
   }
   lane.barrier();
   if (!meeting.took_place()) return stop_without_peers(&step);
-  const Verdict verdict = verdict_of(meeting);
-  if (verdict.fault != Fault::kNone) return take_fault(&step, verdict.fault);
+  const MeetingTotals totals = totals_of(meeting);
+  if (totals.fault != Fault::kNone) return take_fault(&step, totals.fault);
   if (const int64_t rows = too_few_rows(call, meeting)) return take_few_rows(&step, rows);
   if (came_to_nothing(meeting)) return stop_without_peers(&step);
-  if (may_overflow(verdict.bound, dtype)) step.leave_bounded_route();
+  if (may_overflow(totals.bound, dtype)) step.leave_bounded_route();
   if (!call.flag(kLosses)) return;
-  step.loss_sum = verdict.loss_sum;
-  step.loss_weight = call.flag(kSummed) ? 1 : verdict.loss_weight;
+  step.loss_sum = totals.loss_sum;
+  step.loss_weight = call.flag(kSummed) ? 1 : totals.loss_weight;
   step.total_weight = step.pending_weight + step.loss_weight;
-  step.correct = verdict.correct;
+  step.correct = totals.correct;
 }
 
 void check(const OpCall& call) {
@@ -318,11 +318,11 @@ void run(const Lane& lane, const OpCall& call) noexcept {
     const bool good = call[kPlanes].dtype == Dtype::kFloat32 ? finite<float>(call) : finite<double>(call);
     Brought mine;
     mine.fault = static_cast<uint32_t>(good ? Fault::kNone : Fault::kGradient);
-    if (meeting.meet(mine)) meeting.settle(verdict_of(meeting).fault == Fault::kNone);
+    if (meeting.meet(mine)) meeting.settle(totals_of(meeting).fault == Fault::kNone);
   }
   lane.barrier();
   if (!meeting.took_place()) return stop_without_peers(&step);
-  if (const Fault fault = verdict_of(meeting).fault; fault != Fault::kNone) return take_fault(&step, fault);
+  if (const Fault fault = totals_of(meeting).fault; fault != Fault::kNone) return take_fault(&step, fault);
   if (came_to_nothing(meeting)) stop_without_peers(&step);
 }
 

@@ -70,18 +70,18 @@ void sum_planes(const Lane& lane, const SumPlanes& g) noexcept {
   find_combine(element, Reduction::kSum)(arguments);
 }
 
-Verdict verdict_of(const Meeting& meeting) noexcept {
-  Verdict verdict;
+MeetingTotals totals_of(const Meeting& meeting) noexcept {
+  MeetingTotals totals;
   const auto brought_by = [&](int64_t r) -> const Brought& { return meeting.of(static_cast<int>(r)); };
-  verdict.loss_sum = tree_sum(0, meeting.size(), [&](int64_t r) { return brought_by(r).loss_sum; });
-  verdict.loss_weight = tree_sum(0, meeting.size(), [&](int64_t r) { return brought_by(r).loss_weight; });
+  totals.loss_sum = tree_sum(0, meeting.size(), [&](int64_t r) { return brought_by(r).loss_sum; });
+  totals.loss_weight = tree_sum(0, meeting.size(), [&](int64_t r) { return brought_by(r).loss_weight; });
   for (int r = 0, count = meeting.size(); r < count; ++r) {
     const Brought& brought = meeting.of(r);
-    verdict.correct += brought.correct;
-    verdict.bound += brought.largest;
-    if (verdict.fault == Fault::kNone) verdict.fault = static_cast<Fault>(brought.fault);
+    totals.correct += brought.correct;
+    totals.bound += brought.largest;
+    if (totals.fault == Fault::kNone) totals.fault = static_cast<Fault>(brought.fault);
   }
-  return verdict;
+  return totals;
 }
 
 bool may_overflow(double bound, Dtype dtype) noexcept {

@@ -46,7 +46,7 @@ constexpr double tree_sum(int64_t first, int64_t count, const F& value) noexcept
 void sum_planes(const Lane& lane, const SumPlanes& arguments) noexcept;
 
 // What every rank concludes from the numbers that all have brought to a meeting.
-struct Verdict {
+struct MeetingTotals {
   double loss_sum = 0;
   double loss_weight = 0;
   int64_t correct = 0;
@@ -54,7 +54,7 @@ struct Verdict {
   Fault fault = Fault::kNone;  // the first rank's that has one
 };
 
-Verdict verdict_of(const Meeting& meeting) noexcept;
+MeetingTotals totals_of(const Meeting& meeting) noexcept;
 
 // Whether a sum of elements with this bound may be infinite, though no plane is. A quarter of the largest number leaves room
 // for the rounding of the sum.

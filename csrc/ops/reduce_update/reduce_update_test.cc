@@ -130,20 +130,20 @@ TEST_CASE("numbers are added in the same tree") {
   CHECK(tree_sum(0, 5, [](int64_t) { return 1.0; }) == 5);
 }
 
-TEST_CASE("a verdict adds up losses in rank order, and has the first fault") {
+TEST_CASE("the totals of a meeting add up losses in rank order, and have the first fault") {
   std::vector<Brought> brought(3);
   for (size_t r = 0; r < 3; ++r) {
     brought[r].loss_sum = 0.1 * static_cast<double>(r + 1), brought[r].loss_weight = static_cast<double>(r);
     brought[r].correct = 10, brought[r].largest = 2;
   }
-  const Verdict good = verdict_of(Given(brought));
+  const MeetingTotals good = totals_of(Given(brought));
   CHECK(good.loss_sum == 0.1 + 0.1 * 2 + 0.1 * 3);
   CHECK(good.loss_weight == 3);
   CHECK(good.correct == 30);
   CHECK(good.bound == 6);
   CHECK(good.fault == Fault::kNone);
   brought[1].fault = static_cast<uint32_t>(Fault::kLabel), brought[2].fault = static_cast<uint32_t>(Fault::kNonFinite);
-  CHECK(verdict_of(Given(brought)).fault == Fault::kLabel);
+  CHECK(totals_of(Given(brought)).fault == Fault::kLabel);
 }
 
 TEST_CASE("a bound that is infinite, NaN or near the largest number is doubtful") {

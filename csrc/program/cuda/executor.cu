@@ -231,7 +231,7 @@ void DeviceExecutor::launch(std::byte* slot, uint8_t moment, StepKind kind, cons
         code = queue_instructions(moment, queue, &failed);
         // The ledger must not keep the fault of the rehearsal, even if an instruction could not be queued.
         const int ended = queue_rehearsal_end(ledger_, queue.stream);
-        if (code == 0) code = ended;
+        if (code == 0) failed = "step", code = ended;
       }
       if (code != 0) cuda::throw_failure(failed, code);
       rehearsed_[moment] = true;

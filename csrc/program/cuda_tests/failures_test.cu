@@ -97,12 +97,11 @@ void check_failures(bool early, bool traced = false) {
   const std::map<std::string, int> calls = software::calls();
   int tried = 0;
   for (const auto& [call, count] : calls) {
-    if (call == "run") continue;  // these are operations on the device: the next call reports their failure
+    if (call == "run") continue;  // see below
     // Only destructors or the test itself make these calls.
     if (call == "cudaMemcpy") continue;
     if (call == "cudaFree" || call == "cudaFreeHost" || call.find("Destroy") != std::string::npos) continue;
-    // Of calls of one kind in one place, such as those that look where operands lie, try some.
-    const int step = kFewFailures ? std::max(count / 2, 1) : count > 40 ? 9 : 1;
+    const int step = kFewFailures ? std::max(count / 2, 1) : 1;
     for (int number = 1; number <= count; number += step) {
       software::Options options;
       options.faults = {{call, number, cudaErrorNotPermitted}};
@@ -133,6 +132,28 @@ TEST_CASE("every CUDA call of three steps fails once") { check_failures(false); 
 TEST_CASE("every CUDA call of three steps that return early fails once") { check_failures(true); }
 
 TEST_CASE("every CUDA call of three steps in the trace fails once") { check_failures(false, true); }
+
+// The first operations belong to the test's own preparations.
+TEST_CASE("operations on the device of three steps fail, and a later call says so") {
+  software::restart({});
+  REQUIRE(train(0, false).said == "");
+  const int before = software::calls().at("run");
+  software::restart({});
+  REQUIRE(train(3, false).said == "");
+  const int count = software::calls().at("run");
+  CHECK(count - before > 20);
+  for (int number = before + 1; number < count; number += kFewFailures ? std::max(count / 3, 1) : 1) {
+    software::Options options;
+    options.faults = {{"run", number, cudaErrorIllegalAddress}};
+    const software::Outcome outcome = software::run_apart(options, [&] {
+      const std::string said = train(3, false).said;
+      std::printf("%s\n", said.c_str());
+      return said.empty() ? 6 : said[0] != '[' ? 3 : said.find("IllegalAddress") == std::string::npos ? 4 : 0;
+    });
+    INFO("operation ", number, " of ", count, ": ", outcome.said);
+    CHECK(outcome.status == 0);
+  }
+}
 
 }  // namespace gradring
 #endif

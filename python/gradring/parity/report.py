@@ -90,9 +90,9 @@ def _order(excess: float) -> float:
 
 
 def _line(record: Record, tolerance: Tolerance) -> str:
-    verdict = "equal" if record.excess(tolerance) <= 1 else "DIFFERS"
+    outcome = "equal" if record.excess(tolerance) <= 1 else "DIFFERS"
     peer = f", the other's {record.peer:.1e}" if tolerance.peer else ""
     return (
         f"{record.kind:9} {record.name:20} step {record.step:3}: error {record.error:.1e}{peer}, "
-        f"scale {record.scale:.1e}  {verdict}"
+        f"scale {record.scale:.1e}  {outcome}"
     )
