@@ -52,6 +52,7 @@ def test_a_build_without_cuda_says_how_to_build_it(monkeypatch):
         (3, "forked"),
         (209, "CMAKE_CUDA_ARCHITECTURES"),
         (999, "nvidia-smi"),
+        *((code, "start a new process") for code in (214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719)),
     ],
 )
 def test_every_problem_comes_with_its_cure(monkeypatch, code, cure):
@@ -76,6 +77,22 @@ def test_a_device_number_that_does_not_exist_names_those_that_do(monkeypatch):
 def test_a_name_that_is_none_is_refused(name):
     with pytest.raises(ValueError, match="write 'cpu', 'cuda' or 'cuda:0'"):
         cuda_devices.require(name, "Trainer")
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "said"),
+    [("tpu", ValueError, "write 'cpu'"), ("", ValueError, "write 'cpu'"), (None, TypeError, "text"), (1, TypeError, "text")],
+)
+def test_trainer_loader_and_to_agree_on_what_is_no_device(device, error, said):
+    model = gr.nn.Linear(4, 3)
+    for use in (
+        lambda: gr.Trainer(model, device=device),
+        lambda: gr.Loader([1.0, 2.0], 2, device=device),
+        lambda: model.to(device),
+    ):
+        with pytest.raises(error, match=said) as caught:
+            use()
+        assert not isinstance(caught.value, gr.DeviceUnavailable)
 
 
 def test_trainer_and_doctor_use_the_same_words(monkeypatch):

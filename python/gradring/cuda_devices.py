@@ -13,8 +13,20 @@ __all__ = ["Obstacle", "obstacle", "report", "require"]
 BUILD = "CUDACXX=nvcc pip install '.[cuda]' (from the source tree, with CUDA's compiler)"
 NOT_BUILT = "gradring was built without CUDA"
 _DRIVER = "install NVIDIA's driver: libcuda.so.1 comes with it, and nvidia-smi then shows the card"
+# Errors after which CUDA works no more in their process: a kernel or the card has failed, and the context is lost.
+_STICKY = dict.fromkeys(
+    (214, 220, 226, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721),
+    "start a new process: CUDA works no more in this one; if a new one fails, too, see nvidia-smi and the system's log",
+)
+_ACCESS = (
+    "start a new process: a kernel of this one, of any library, has used memory that is not its own, and CUDA works no more in "
+    "it; compute-sanitizer finds that kernel"
+)
 # Codes of the CUDA runtime, and what a user can do.
 _FIXES = {
+    **_STICKY,
+    700: _ACCESS,
+    4: "start a new process: this one is ending",
     3: "start a new process: this one was forked after CUDA had been used",
     35: "install NVIDIA's driver, of version 580 or newer for CUDA 13: see nvidia-smi",
     46: "see with nvidia-smi who uses the card exclusively",

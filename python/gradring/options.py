@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gradring import cuda_devices
+from gradring import devices
 from gradring.arguments import auto_or_whole, choice, float_dtype, real, whole
-from gradring.errors import DeviceUnavailable, NotBuilt
+from gradring.errors import NotBuilt
 
 __all__ = [
     "FIRST_SCALE",
@@ -118,9 +118,7 @@ def replicas_of(*, device: Any, replicas: Any, parallel: Any, comm: Any) -> int:
     ``DeviceUnavailable``, ``ValueError`` or ``TypeError``."""
     on_cpu = _is(device, "cpu")
     if not on_cpu:
-        if not isinstance(device, str) or not device.startswith("cuda"):
-            raise DeviceUnavailable(f"[Trainer] device {device!r} is not available; this version has 'cpu' and 'cuda'")
-        cuda_devices.require(device, "Trainer")
+        devices.named(device, "Trainer")
     choice("Trainer", "parallel", parallel, ("allreduce", *_ASYNCHRONOUS), "which replicas= and comm= use")
     if not on_cpu and parallel != "allreduce":
         raise NotBuilt(f"parallel={parallel!r} on device {device!r} is planned; asynchronous updates are on the CPU")

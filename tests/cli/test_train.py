@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
-from gradring import checkpoint
+from gradring import checkpoint, cuda_devices
 from gradring.cli import main
 
 
@@ -42,6 +42,31 @@ def own(tmp_path):
     np.save(tmp_path / "x.npy", (rng.standard_normal((400, 2, 3)) + y[:, None, None]).astype("f4"))
     np.save(tmp_path / "y.npy", y)
     return ["train", "--x", str(tmp_path / "x.npy"), "--y", str(tmp_path / "y.npy"), "--out", str(tmp_path / "out")]
+
+
+def test_a_device_that_cannot_be_used_is_refused_before_anything_is_written(own, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cuda_devices, "report", lambda: None)
+    assert main([*own, "--device", "cuda:1"]) == 1
+    said = capsys.readouterr().err
+    assert "[train --device] device 'cuda:1': gradring was built without CUDA; CUDACXX=nvcc pip install" in said
+    assert main([*own, "--device", "tpu"]) == 1
+    assert "[train --device] device is 'tpu': write 'cpu', 'cuda' or 'cuda:0'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(cuda_devices.obstacle() is not None, reason="no CUDA device")
+def test_a_device_trains_as_the_cpu_and_its_file_goes_on_there(own, tmp_path, capsys):
+    options = ["--hidden", "8", "--lr", "0.01", "--quiet"]
+    assert main([*own, *options, "--epochs", "3", "--device", "cuda"]) == 0
+    assert main([*own[:-1], str(tmp_path / "cpu"), *options, "--epochs", "3"]) == 0
+    device, cpu = (checkpoint.read(tmp_path / place / "x.safetensors") for place in ("out", "cpu"))
+    for name, array in cpu[0].items():
+        np.testing.assert_allclose(device[0][name], array, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert device[1]["epoch"] == cpu[1]["epoch"] == "3"
+    assert main([*own, *options, "--epochs", "5", "--resume"]) == 0  # on the CPU
+    assert checkpoint.read(tmp_path / "out" / "x.safetensors")[1]["epoch"] == "5"
+    assert main([*own, *options, "--replicas", "2", "--overwrite", "--device", "cuda"]) == 1
+    assert "are planned; this version trains on one CUDA device" in capsys.readouterr().err
 
 
 def test_own_files(own, tmp_path, capsys):

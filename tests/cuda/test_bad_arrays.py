@@ -90,3 +90,88 @@ def test_a_shape_that_does_not_fit_its_strides_is_refused(shape, strides):
     foreign = interface(owner.__cuda_array_interface__["data"][0], shape, strides)
     with pytest.raises(ValueError, match="they do not fit together"):
         cuda.as_array(foreign, "x")
+
+
+LOOK = {"data": (0, False), "shape": (2,), "strides": None, "typestr": "<f4", "version": 3, "stream": 1}
+
+
+@pytest.mark.parametrize(
+    ("without", "changed", "said"),
+    [
+        (["typestr"], {}, "has no typestr"),
+        (["shape"], {}, "has no shape"),
+        (["data"], {}, "has no data"),
+        (["typestr", "shape", "data"], {}, "has no typestr, shape, data"),
+        ([], {"data": None}, "has the data None: must be a tuple of the address"),
+        ([], {"data": (1, False, 3)}, "has the data .*: must be a tuple of the address"),
+        ([], {"data": ("a", False)}, "has the data .*: must be a tuple of integers"),
+        ([], {"shape": 8}, "has the shape 8: must be a tuple of integers"),
+        ([], {"shape": (2.5,)}, "has the shape .*: must be a tuple of integers"),
+        ([], {"shape": None}, "has the shape None: must be a tuple of integers"),
+        ([], {"strides": "ab"}, "has the strides 'ab': must be a tuple of integers"),
+        ([], {"strides": 4}, "has the strides 4: must be a tuple of integers"),
+    ],
+)
+def test_an_interface_that_breaks_its_protocol_is_named_with_the_argument(without, changed, said):
+    look = {name: value for name, value in {**LOOK, **changed}.items() if name not in without}
+    foreign = SimpleNamespace(__cuda_array_interface__=look)
+    x = cuda.empty((2, 2))
+    for call, where in (
+        (lambda: cuda.as_array(foreign, "x"), "x"),
+        (lambda: gr.ops.matmul(x, foreign), "matmul: b"),
+        (lambda: gr.Trainer(step=lambda p, b: (0.0, p), params={"w": foreign}), r"Trainer: params\['w'\]"),
+    ):
+        with pytest.raises(TypeError, match=rf"^\[{where}\] the __cuda_array_interface__ of this SimpleNamespace {said}"):
+            call()
+
+
+@pytest.mark.parametrize("given", [7, None, (0,), (0, 1, 2), "ab"], ids=str)
+@pytest.mark.parametrize("callable_", [False, True])
+def test_a_stream_that_breaks_its_protocol_is_named(given, callable_):
+    class Stream:
+        __cuda_stream__ = (lambda self: given) if callable_ else given
+
+    for use, who in (
+        (lambda: cuda.use_stream(Stream()).__enter__(), "use_stream"),
+        (lambda: cuda.empty(3).record_stream(Stream()), "record_stream"),
+    ):
+        with pytest.raises(TypeError, match=rf"^\[{who}\] __cuda_stream__ is .*: must be a tuple of the version, 0"):
+            use()
+
+
+class Broken:
+    """A tensor on a device whose methods are those of ``changed``."""
+
+    def __init__(self, **changed):
+        self.changed = changed
+
+    def __dlpack_device__(self):
+        return self.changed.get("device", lambda: (2, 0))()
+
+    def __dlpack__(self, **asked):
+        return self.changed["make"](**asked)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"make": lambda: 1}, "__dlpack__ must take stream=, and max_version="),
+        ({"make": lambda *, max_version: 1}, "__dlpack__ must take stream=, and max_version="),
+        ({"make": lambda *, stream: 7}, "__dlpack__ returned a int: must be a capsule"),
+        ({"make": lambda **asked: None}, "__dlpack__ returned a NoneType: must be a capsule"),
+    ],
+)
+def test_a_tensor_that_breaks_dlpack_is_named_with_the_argument(changed, said):
+    for call, where in (
+        (lambda: cuda.as_array(Broken(**changed), "x"), "x"),
+        (lambda: cuda.from_dlpack(Broken(**changed)), "from_dlpack"),
+        (lambda: gr.ops.relu(Broken(**changed)), "relu: x"),
+    ):
+        with pytest.raises(TypeError, match=rf"^\[{where}\] a Broken breaks DLPack's protocol: {said}"):
+            call()
+
+
+@pytest.mark.parametrize("device", [lambda: 2, lambda: None, lambda: (2,)])
+def test_a_tensor_whose_place_is_no_pair_is_named(device):
+    with pytest.raises(TypeError, match=r"^\[from_dlpack\] a Broken breaks .*: __dlpack_device__\(\) must return"):
+        cuda.from_dlpack(Broken(device=device))

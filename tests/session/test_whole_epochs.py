@@ -11,6 +11,8 @@ import pytest
 import gradring as gr
 from gradring.session.whole_epochs import WholeEpochs
 
+pytestmark = pytest.mark.cpu("one native call has several epochs there alone")
+
 ROWS, BATCH = 50, 16  # the last batch is shorter
 
 

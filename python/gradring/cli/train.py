@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 
 import gradring as gr
-from gradring import checkpoint
+from gradring import checkpoint, devices
 from gradring.choices import OptimizerName
 from gradring.cli.data import Task, check_folder, task
 from gradring.cli.inputs import require_other
@@ -74,6 +74,7 @@ def add_to(commands: Any) -> None:
         "--replicas", type=_count, default=1, help="data-parallel replicas, which share the threads (default: 1)"
     )
     model.add_argument("--seed", type=_seed, default=0)
+    model.add_argument("--device", default="cpu", help="cpu, cuda, or cuda:1 for the second card (default: cpu)")
     model.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -87,6 +88,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print the result."""
+    device = devices.named(options.device, "train --device")
     check_folder(options.out)
     path, table = options.out / f"{options.data or _stem(options.x)}.safetensors", options.out / "history.csv"
     _require_ours(options, path, table)
@@ -99,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
         _mlp(job, _or(options.hidden, job.hidden)),
         loss=job.goal.loss,
         optimizer=_optimizer(options, job, max(len(job.data) * epochs, 1)),
+        device=device,
         dtype=options.dtype,
         replicas=options.replicas,
         threads=options.threads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import operator
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 from gradring.cuda import streams
 from gradring.cuda.array import Array, dense_strides
 from gradring.cuda.dtypes import from_dlpack_code, from_typestr
+from gradring.errors import reason
 
 __all__ = ["as_array", "from_dlpack", "is_device_array"]
 
@@ -78,9 +80,9 @@ def _dlpack_device(value: Any) -> tuple[int, int]:
         return 0, 0
     try:
         kind, number = value.__dlpack_device__()
+        return int(kind), int(number)
     except Exception:
         return 0, 0
-    return int(kind), int(number)
 
 
 def as_array(value: Any, argument: str = "array", device: int | None = None) -> Array:
@@ -111,12 +113,19 @@ def _of_interface(value: Any, interface: Mapping[str, Any], argument: str, empty
     kind = type(value).__name__
     if interface.get("mask") is not None:
         raise TypeError(f"[{argument}] a {kind} with a mask hides values: give it without one")
+    of = f"[{argument}] the __cuda_array_interface__ of this {kind}"
+    missing = [name for name in ("typestr", "shape", "data") if name not in interface]
+    if missing:
+        raise TypeError(f"{of} has no {', '.join(missing)}, without which nothing says where its elements are")
     dtype = from_typestr(argument, interface["typestr"])
-    shape = tuple(int(extent) for extent in interface["shape"])
-    address, read_only = interface["data"]
+    shape = _integers(of, "shape", interface["shape"])
+    data = interface["data"]
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"{of} has the data {data!r}: must be a tuple of the address and whether it is read-only")
+    (address,), read_only = _integers(of, "data", data[:1]), data[1]
     strides = interface.get("strides")
-    strides = dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(stride) for stride in strides)
-    number = _place(argument, kind, int(address), shape, strides, dtype, empty_on)
+    strides = dense_strides(shape, dtype.itemsize) if strides is None else _integers(of, "strides", strides)
+    number = _place(argument, kind, address, shape, strides, dtype, empty_on)
     stream = interface.get("stream")
     if stream is not None:
         if not isinstance(stream, int) or stream <= 0:
@@ -125,7 +134,14 @@ def _of_interface(value: Any, interface: Mapping[str, Any], argument: str, empty
                 "stream), 2 (the thread's) or a handle"
             )
         streams.order(number, stream, streams.current_stream())
-    return Array(_Foreign(value, int(address), number), 0, shape, dtype, strides, bool(read_only))
+    return Array(_Foreign(value, address, number), 0, shape, dtype, strides, bool(read_only))
+
+
+def _integers(of: str, name: str, values: Any) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(value) for value in values)
+    except TypeError:
+        raise TypeError(f"{of} has the {name} {values!r}: must be a tuple of integers") from None
 
 
 def _place(
@@ -161,7 +177,11 @@ def from_dlpack(value: Any, argument: str = "from_dlpack") -> Array:
     """
     if not hasattr(value, "__dlpack__"):
         raise TypeError(f"[{argument}] a {type(value).__name__} is no array on a CUDA device: it has no __dlpack__")
-    kind, number = value.__dlpack_device__()
+    of = f"[{argument}] a {type(value).__name__} breaks DLPack's protocol"
+    try:
+        kind, number = value.__dlpack_device__()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TypeError(f"{of}: __dlpack_device__() must return two numbers: {reason(error)}") from error
     if kind not in (_CUDA, _CUDA_MANAGED):
         raise BufferError(
             f"[{argument}] the tensor is on DLPack's device ({int(kind)}, {number}): must be on CUDA, (2, number)"
@@ -170,7 +190,12 @@ def from_dlpack(value: Any, argument: str = "from_dlpack") -> Array:
     try:
         capsule = value.__dlpack__(stream=stream, max_version=(1, 1))
     except TypeError:  # a producer of DLPack before 1.0
-        capsule = value.__dlpack__(stream=stream)
+        try:
+            capsule = value.__dlpack__(stream=stream)
+        except TypeError as error:
+            raise TypeError(f"{of}: __dlpack__ must take stream=, and max_version= from version 1: {reason(error)}") from error
+    if type(capsule).__name__ != "PyCapsule":
+        raise TypeError(f"{of}: __dlpack__ returned a {type(capsule).__name__}: must be a capsule")
     tensor = streams.native().DlpackTensor(capsule)
     dtype = from_dlpack_code(*tensor.dtype)
     shape = tensor.shape

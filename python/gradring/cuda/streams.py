@@ -76,7 +76,10 @@ def handle_of(stream: Any, who: str) -> int:
         return current_stream()
     if hasattr(stream, "__cuda_stream__"):
         method = stream.__cuda_stream__
-        version, handle = method() if callable(method) else method
+        given = method() if callable(method) else method
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise TypeError(f"[{who}] __cuda_stream__ is {given!r}: must be a tuple of the version, 0, and the handle")
+        version, handle = given
         if version != 0:
             raise ValueError(f"[{who}] __cuda_stream__ is of version {version}: must be 0")
         return _checked(handle, who)

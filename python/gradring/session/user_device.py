@@ -65,7 +65,7 @@ class DeviceUserSession(UserSession):
                 f"[Trainer] {label} ({type(value).__name__}) is in the host's memory, and params are on cuda:{self._device}: "
                 "all must be in one place; copy it"
             )
-        return as_array(value, label, self._device)
+        return as_array(value, f"Trainer: {label}", self._device)
 
     def _zeros_like(self, array: Any) -> Any:
         made = empty(array.shape, array.dtype, self._device)
@@ -79,7 +79,7 @@ class DeviceUserSession(UserSession):
         """A loss on the device stays there."""
         if not is_device_array(value):
             return number_of(what, value)
-        array = as_array(value, f"[step] {what}", self._device)
+        array = as_array(value, f"step: {what}", self._device)
         if array.size != 1 or array.dtype not in (np.float32, np.float64):
             return number_of(what, value)  # whose error says what it must be
         return array

@@ -53,7 +53,7 @@ def device_of(params: Any, device: str) -> str:
                 "give params as arrays on the device, such as CuPy's, or leave device out"
             )
         return devices.CPU
-    place = as_array(first[1], f"params[{first[0]!r}]").device
+    place = as_array(first[1], f"Trainer: params[{first[0]!r}]").device
     if device != devices.CPU and devices.named(device, "Trainer") != place:
         raise ValueError(f"[Trainer] params[{first[0]!r}] is on {place}, and device is {device!r}: must be one device")
     return place
