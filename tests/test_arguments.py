@@ -245,3 +245,17 @@ def test_the_good_values_are_taken(constructor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     layers = [nn.ReLU()] if constructor is nn.Residual else []
     assert constructor(*layers, **CONSTRUCTORS[constructor][0]) is not None
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.ReLU()), nn.ReLU()], ids=repr)
+def test_the_seed_of_init(layer):
+    for error, given in ((TypeError, INT[0]), (ValueError, [-1, 2**63, 2**70, np.int64(-3)])):
+        for seed in given:
+            before = {name: array.copy() for name, array in layer.init(5).params.items()}
+            with pytest.raises(error, match=rf"^\[{type(layer).__name__}\.init\] seed must be an int from 0 to") as caught:
+                layer.init(seed)
+            assert caught.type is error, (seed, caught.value)
+            assert all(np.array_equal(layer.params[name], array) for name, array in before.items())
+    for seed in (0, np.uint8(7), 2**63 - 1):
+        same = {name: array.copy() for name, array in layer.init(int(seed)).params.items()}
+        assert all(np.array_equal(layer.init(seed).params[name], array) for name, array in same.items())

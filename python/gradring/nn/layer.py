@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from gradring import devices, hooks
-from gradring.arguments import float_dtype, plain
+from gradring.arguments import float_dtype, plain, whole
 from gradring.attributes import Settled
 from gradring.habits import explained
 from gradring.nn import habits
@@ -169,6 +169,7 @@ class Layer(Settled):
         >>> nn.Linear(3, 2).init(seed=1).params["weight"].shape
         (3, 2)
         """
+        seed = whole(f"{type(self).__name__}.init", "seed", seed, 0, 2**63 - 1)
         specs, real = self.named_parameters(), float_dtype(f"{type(self).__name__}.init", dtype)
         buffers = self.named_buffers()
         if self._store is not None:
