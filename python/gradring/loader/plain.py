@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,16 @@ class Stream:
         return self._batches
 
 
-def as_source(caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int) -> Any:
+def as_source(
+    caller: str, data: Any, batch_size: int, *, shuffle: bool, seed: int, names: Sequence[str] = ()
+) -> Any:
     """A loader or another iterable of batches as it is; a tuple, list or dict of arrays, a map-style data set, or one of
-    gr.sources, as a loader over it."""
+    gr.sources, as a loader over it. ``names`` are those of the fields, for errors about fields that have no names."""
     batch_size = whole(caller, "batch_size", batch_size, 1)
     if isinstance(data, np.ndarray) and data.dtype.names is not None:  # records, whose fields have names
         data = {name: data[name] for name in data.dtype.names}
     if isinstance(data, (tuple, list, Mapping)) and not is_batches(data):
-        return Loader(_computable(caller, data), batch_size, shuffle=shuffle, seed=seed)
+        return Loader(_computable(caller, data, names), batch_size, shuffle=shuffle, seed=seed)
     if isinstance(data, Source) or (is_map_style(data) and not isinstance(data, Iterable)):
         return Loader(data, batch_size, shuffle=shuffle, seed=seed)
     if is_array_like(data) or isinstance(data, (str, bytes, os.PathLike)) or not isinstance(data, Iterable):
@@ -62,13 +64,20 @@ def is_batches(data: Any) -> bool:
     return not isinstance(inner, (int, float, np.generic, list, tuple))
 
 
-def _computable(caller: str, data: Any) -> Any:
-    """The fields as arrays, from which the step's own threads gather. Other objects are converted once."""
+def _computable(caller: str, data: Any, names: Sequence[str]) -> Any:
+    """The fields as arrays of equal length, from which the step's own threads gather. Other objects are converted once."""
+    lengths: dict[str, int] = {}
 
     def field(name: Any, part: Any) -> Any:
         if isinstance(part, (Source, str, os.PathLike)):
             return part
-        array = as_numbers(caller, f"field {name!r}", part)
+        label = names[name] if isinstance(name, int) and name < len(names) else f"field {name!r}"
+        array = as_numbers(caller, label, part)
+        first, length = next(iter(lengths.items()), (label, len(array) if array.ndim else 0))
+        if array.ndim and len(array) != length:
+            raise ValueError(f"[{caller}] {first} has {length} samples, {label} has {len(array)}: must be equal")
+        if array.ndim:
+            lengths.setdefault(label, len(array))
         if isinstance(part, np.memmap):  # it may be larger than memory, so it is read and cast batch by batch
             return array
         return array if array.dtype.name in NATIVE_DTYPES else array.astype(np.float32)

@@ -43,7 +43,9 @@ def named_source(caller: str, data: Any, names: Sequence[str], batch_size: int, 
         samples, weights = data[0].shape[:1], data[-1].shape[:1]
         if samples != weights and samples and weights:
             raise ValueError(f"[Trainer] {names[0]} has {samples[0]} samples, {WEIGHT} has {weights[0]}: must be equal")
-    source = as_source(caller, data, batch_size, shuffle=shuffle, seed=seed)
+    every = (*names, WEIGHT)
+    fits = isinstance(data, (tuple, list)) and len(data) in (len(names), len(every))
+    source = as_source(caller, data, batch_size, shuffle=shuffle, seed=seed, names=every if fits else ())
     if isinstance(source, Loader) and source.names is not None:
         require_names(caller, "the loader", source.names, names)
     return source
