@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +11,21 @@ from gradring import losses, nn, optim
 from gradring.graph import predict_graph, train_graph
 from gradring.graph.plan import place, plan
 from gradring.graph.schema import schema_of
+from gradring.ir import Layout, memory_of
 
 BLOCKS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 12), st.integers(0, 12)), max_size=20)
+
+
+def test_what_has_mappings_says_that_it_has_no_hash():
+    loss = losses.CrossEntropy()
+    graph = train_graph(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (5, 3), loss, optimizer=optim.SGD(0.1))
+    first, again = plan(graph, None, mode="train"), plan(graph, None, mode="train")
+    assert first == again
+    things = (first, first.instructions[0], graph, graph.nodes[0], memory_of(graph), Layout.of({"a": (3,)}), schema_of("sgd"))
+    for thing in things:
+        assert not isinstance(thing, Hashable)
+        with pytest.raises(TypeError, match=f"unhashable type: '{type(thing).__name__}'"):
+            hash(thing)
 
 
 @given(BLOCKS)

@@ -60,6 +60,8 @@ class Instruction:
     when: str = "always"  # in which micro-batches of an update it runs
     origin: str = ""  # the layer it comes from
 
+    __hash__ = None  # type: ignore[assignment]  # it has mappings, so no hash agrees with ==
+
     def native(self) -> tuple[str, list[tuple[Any, ...]], dict[str, Any], str, str]:
         """The instruction in the form that ``_core.Engine.add`` takes."""
         operands: list[tuple[Any, ...]] = [

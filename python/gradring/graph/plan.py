@@ -59,6 +59,8 @@ class Plan:
     # The graph that the instructions were made from; a plan that is kept for long drops it.
     graph: Graph | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = None  # type: ignore[assignment]  # it has mappings, so no hash agrees with ==
+
     @property
     def rows(self) -> int:
         return self.input_shape[0]

@@ -87,6 +87,8 @@ class Schema:
     part: Part | None
     limit: Limit | None
 
+    __hash__ = None  # type: ignore[assignment]  # it has mappings, so no hash agrees with ==
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """The operands that the op reads."""

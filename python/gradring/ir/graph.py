@@ -38,6 +38,8 @@ class Graph:
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _places: dict[str, tuple[str, int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    __hash__ = None  # type: ignore[assignment]  # it has mappings, so no hash agrees with ==
+
     def known(self, name: str, compute: Callable[[Graph], Any]) -> Any:
         """``compute(self)``, computed once, because a graph never changes."""
         if name not in self._known:

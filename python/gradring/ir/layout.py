@@ -32,6 +32,8 @@ class Layout:
     elements: int
     buffers: Layout | None = field(default=None, repr=False)
 
+    __hash__ = None  # type: ignore[assignment]  # it has mappings, so no hash agrees with ==
+
     @classmethod
     def of(cls, shapes: Mapping[str, tuple[int, ...]], buffers: Mapping[str, tuple[int, ...]] | None = None) -> Layout:
         """Parameters one after another, in order, and then the buffers likewise."""

@@ -42,6 +42,8 @@ class Memory:
     arenas: Mapping[str, Arena]
     places: Mapping[str, Place]
 
+    __hash__ = None  # type: ignore[assignment]  # it has mappings, so no hash agrees with ==
+
 
 def memory_of(graph: Graph) -> Memory:
     """The memory that a graph needs and that outlives a step.

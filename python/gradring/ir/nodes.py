@@ -36,6 +36,8 @@ class Node:
     when: str = "always"
     origin: str = ""
 
+    __hash__ = None  # type: ignore[assignment]  # it has mappings, so no hash agrees with ==
+
     def written(self) -> Iterator[tuple[str, str]]:
         """(role, name) of every value that the node writes or changes."""
         yield from self.outputs.items()
