@@ -259,3 +259,21 @@ def test_the_seed_of_init(layer):
     for seed in (0, np.uint8(7), 2**63 - 1):
         same = {name: array.copy() for name, array in layer.init(int(seed)).params.items()}
         assert all(np.array_equal(layer.init(seed).params[name], array) for name, array in same.items())
+
+
+def test_the_number_of_threads_and_the_seed_of_a_process():
+    before = gr.get_num_threads()
+    for error, given in ((TypeError, [*INT[0], 2.0, np.True_]), (ValueError, [0, -1, 257, 2**40, 2**70])):
+        for n in given:
+            with pytest.raises(error, match=r"^\[set_num_threads\] n must be an int from 1 to 256, got") as caught:
+                gr.set_num_threads(n)
+            assert caught.type is error, (n, caught.value)
+            assert gr.get_num_threads() == before
+    try:
+        gr.set_num_threads(np.int32(3))
+        assert gr.get_num_threads() == 3
+    finally:
+        gr.set_num_threads(before)
+    for n in (*INT[0], np.True_):
+        with pytest.raises(TypeError, match=rf"^\[seed\] n is a .*{type(n).__name__}: must be an integer"):
+            gr.seed(n)

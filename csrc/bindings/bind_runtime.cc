@@ -151,7 +151,7 @@ void bind_runtime(py::module_& m) {
       "seed",
       [](const py::object& n) {
         const uint64_t seed = PyLong_AsUnsignedLongLongMask(n.ptr());
-        if (seed == ~uint64_t{0} && PyErr_Occurred()) {
+        if (PyBool_Check(n.ptr()) || (seed == ~uint64_t{0} && PyErr_Occurred())) {
           PyErr_Clear();
           throw py::type_error("[seed] n is a " + std::string(Py_TYPE(n.ptr())->tp_name) + ": must be an integer");
         }
@@ -173,8 +173,14 @@ with ``gr.sources.Callable(reseed=True)``.
 True
 )");
   m.def("get_num_threads", &default_lanes, "Return how many threads one eager operation may use.");
-  m.def("set_num_threads", &set_default_lanes, py::arg("n"),
-        "Set how many threads one eager operation may use, from 1 to 256. The initial number is usable_cores().");
+  m.def(
+      "set_num_threads",
+      [](const py::object& n) {
+        const auto whole = py::module_::import("gradring.arguments").attr("whole");
+        set_default_lanes(whole("set_num_threads", "n", n, 1, 256).cast<int>());
+      },
+      py::arg("n"),
+      "Set how many threads one eager operation may use, from 1 to 256. The initial number is usable_cores().");
 }
 
 }  // namespace gradring

@@ -1,6 +1,7 @@
 #include "bindings/eager_arguments.h"
 
 #include <string>
+#include <string_view>
 
 #include "bindings/fast_call.h"
 #include "runtime/seed.h"
@@ -108,6 +109,14 @@ int64_t integer_argument(const char* op, const char* name, PyObject* value) {
   return number;
 }
 
+bool flag_argument(const char* op, const char* name, PyObject* value) {
+  if (value == Py_True) return true;
+  if (value == Py_False) return false;
+  const std::string_view type = Py_TYPE(value)->tp_name;
+  if (type == "numpy.bool" || type == "numpy.bool_") return PyObject_IsTrue(value) == 1;
+  return py::module_::import("gradring.ops._convert").attr("flag_value")(op, name, py::handle(value)).ptr() == Py_True;
+}
+
 void pair_argument(const char* op, const char* name, PyObject* value, double* first, double* second) {
   PyObject* const pair = PySequence_Fast(value, "");
   if (!pair || PySequence_Fast_GET_SIZE(pair) != 2) {
@@ -137,7 +146,7 @@ AttributeValue attribute_argument(const char* op, const Attribute& attribute, co
     case AttributeType::kReal: return real_value(number_argument(op, name, value));
     case AttributeType::kInt:
     case AttributeType::kResource: return integer_value(integer_argument(op, name, value));
-    case AttributeType::kFlag: return integer_value(flag_or(value, false));
+    case AttributeType::kFlag: return integer_value(flag_argument(op, name, value));
     case AttributeType::kChoice: return integer_value(choice_argument(op, attribute, name, value));
     case AttributeType::kDtype: return integer_value(static_cast<int64_t>(dtype_argument(op, name, value)));
     case AttributeType::kSeed: break;

@@ -14,6 +14,8 @@ void parse_arguments(const EagerBinding& binding, PyObject* const* given, Py_ssi
 
 double number_argument(const char* op, const char* name, PyObject* value);
 int64_t integer_argument(const char* op, const char* name, PyObject* value);
+// Accepts bools, NumPy's too, and 0 and 1.
+bool flag_argument(const char* op, const char* name, PyObject* value);
 void pair_argument(const char* op, const char* name, PyObject* value, double* first, double* second);
 // A dtype's name, or any argument of numpy.dtype.
 Dtype dtype_argument(const char* op, const char* name, PyObject* value);

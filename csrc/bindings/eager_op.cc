@@ -135,7 +135,7 @@ class EagerCall {
         return pair_argument(b_.name, parameter.text, value, &attributes_[parameter.first].real,
                              &attributes_[parameter.second].real);
       case ParameterKind::kNeed:
-        if (!flag_or(value, true)) unwanted_ |= 1u << parameter.first;
+        if (!flag_argument(b_.name, parameter.text, value)) unwanted_ |= 1u << parameter.first;
         return;
       case ParameterKind::kAxis: return take_axis(value);
       case ParameterKind::kOut:

@@ -64,15 +64,6 @@ class Parameters {
 // Whether an argument was given. None counts as not given.
 inline PyObject* given_or_null(PyObject* value) noexcept { return value == Py_None ? nullptr : value; }
 
-inline bool flag_or(PyObject* value, bool otherwise) {
-  if (!value) return otherwise;
-  if (value == Py_True) return true;
-  if (value == Py_False) return false;
-  const int truth = PyObject_IsTrue(value);
-  if (truth < 0) throw py::error_already_set();
-  return truth != 0;
-}
-
 using FastBody = PyObject* (*)(PyObject* const* given, Py_ssize_t count, PyObject* keywords);
 
 void set_python_error(const Error& error) noexcept;

@@ -726,7 +726,7 @@ def set_isa(name: str) -> bool:
     """
     Run kernels at this level from now on, for tests. Return False, and change nothing, if the processor lacks the level.
     """
-def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
+def set_num_threads(n: typing.Any) -> None:
     """
     Set how many threads one eager operation may use, from 1 to 256. The initial number is usable_cores().
     """

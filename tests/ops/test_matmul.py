@@ -190,7 +190,7 @@ def test_the_same_bits_for_any_number_of_threads() -> None:
             assert np.array_equal(result, results[0])
     finally:
         gr.set_num_threads(before)
-    with pytest.raises(ValueError, match=r"\[set_num_threads\] n is 0"):
+    with pytest.raises(ValueError, match=r"\[set_num_threads\] n must be an int from 1 to 256, got 0"):
         gr.set_num_threads(0)
 
 

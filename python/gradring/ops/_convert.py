@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradring import _core
+from gradring.arguments import flag, plain
 from gradring.arrays import as_ndarray
 from gradring.ir import NARROW
 
@@ -33,6 +34,12 @@ def dtype_name(op: str, argument: str, value: Any) -> str:
         return ""
 
 
+def flag_value(op: str, argument: str, value: Any) -> bool:
+    """A flag that is not Python's own ``True`` or ``False``: NumPy's bool, 0 or 1. Raises TypeError for anything else."""
+    given = plain(value)
+    return given == 1 if type(given) is int and given in (0, 1) else flag(op, argument, given)
+
+
 def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     """A plain, aligned, native-endian ndarray of a dtype that kernels have, without a copy where possible.
 
@@ -45,8 +52,8 @@ def as_array(op: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     elif dtype not in _KNOWN:
         accepted = _LABELS if argument in ("labels", "ids") else "float32 or float64"
         raise TypeError(f"[{op}] {argument} is of dtype {array.dtype}: must be {accepted}; convert it with .astype")
-    plain: np.ndarray[Any, Any] = np.require(array, dtype=dtype, requirements=["A"]).view(np.ndarray)
-    return plain
+    made: np.ndarray[Any, Any] = np.require(array, dtype=dtype, requirements=["A"]).view(np.ndarray)
+    return made
 
 
 def result_dtype(op: str, argument: str, dtype: np.dtype[Any], named: Any, out: Any) -> np.dtype[Any]:
