@@ -24,7 +24,7 @@ constexpr double kWorthwhileDots = 1.3;
 
 // The functions that multiply the tiles of a product; null for multiply-adds.
 const TileFunctions* tiles_of(const Bf16MatmulArguments& g) noexcept {
-  if (g.float16) return nullptr;  // tiles of AVX-512 are of bfloat16
+  if (g.float16 || !fills_tiles(g)) return nullptr;  // tiles of AVX-512 are of bfloat16
   switch (bf16_way()) {
     case Bf16Way::kTiles: return &active_tiles();
     case Bf16Way::kDots: return dot_tiles();
@@ -57,9 +57,12 @@ ScratchBytes bf16_matmul_scratch(const Bf16MatmulArguments& arguments, int) noex
 
 int bf16_matmul_lanes(const Bf16MatmulArguments& g, int available) noexcept {
   // Each `worth` multiply-adds, which take a few microseconds, justify another lane. A product with a single row is limited by
-  // the memory that holds B.
+  // the memory that holds B. Small operands are converted by each lane.
   const TileFunctions* const tiles = tiles_of(g);
-  const double worth = g.m == 1 ? 80000.0 : !tiles ? 131072.0 : tiles == dot_tiles() ? 262144.0 : 1048576.0;
+  const double worth = g.m == 1                        ? 80000.0
+                       : tiles && tiles != dot_tiles() ? 1048576.0
+                       : tiles || is_small(g)          ? 262144.0
+                                                       : 131072.0;
   const double most = static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) / worth;
   return most >= available ? available : most < 2 ? 1 : static_cast<int>(most);
 }

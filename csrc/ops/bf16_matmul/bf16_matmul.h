@@ -52,11 +52,11 @@ struct Bf16MatmulArguments {
 
 // How products are computed: products of tiles by the tile unit or by vdpbf16ps, where these are faster than multiply-adds, which is
 // measured once, or multiply-adds of numbers that are converted while they are packed. Few rows of bfloat16 are always multiplied
-// as they are read. float16 has no products of tiles, and few rows of it are packed, too.
+// as they are read. Small operands that do not fill tiles are converted as a whole. float16 has no products of tiles and no few rows.
 enum class Bf16Way : uint8_t { kFastest, kWidened, kTiles, kDots };
 // For tests: sets the way. The tiles of kTiles may be emulated ones, see ops/tiles/tiles.h; kDots needs dot_tiles().
 void set_bf16_way(Bf16Way way) noexcept;
-// The way of products of bfloat16 that have more than a few rows: never kFastest.
+// The way of products of bfloat16 that have more than a few rows, and fill tiles: never kFastest.
 GRADRING_API Bf16Way bf16_way() noexcept;
 // The fastest way, given how many times as fast as multiply-adds the unit and vdpbf16ps are; 0 where there is none.
 Bf16Way fastest_bf16_way(double unit_advantage, double dot_advantage) noexcept;

@@ -1,3 +1,4 @@
+#include "ops/bf16_matmul/converted.h"
 #include "ops/bf16_matmul/few_rows.h"
 #include "ops/bf16_matmul/kernels.h"
 #include "ops/bf16_matmul/tiled.h"
@@ -7,15 +8,19 @@ namespace gradring::GRADRING_ISA_NAMESPACE {
 
 namespace {
 
-// How many blocks of rows there are; the column sums of each are added up first.
+// How many blocks of rows there are; the column sums of each are added up first. With converted operands, each row is one.
 int64_t sum_blocks(const Bf16MatmulArguments& g, bool tiles) noexcept {
   if (has_few_rows(g)) return 1;
-  return tiles ? tiled_plan(g).row_tiles : widened_plan(g).row_tiles;
+  if (tiles) return tiled_plan(g).row_tiles;
+  return is_small(g) ? g.m : widened_plan(g).row_tiles;
 }
 
 ScratchBytes scratch(const Bf16MatmulArguments& g, bool tiles) noexcept {
   ScratchBytes bytes;
-  bytes.per_lane = has_few_rows(g) ? few_rows_scratch(g) : tiles ? tiled_scratch(g) : widened_scratch(g);
+  bytes.per_lane = has_few_rows(g) ? few_rows_scratch(g)
+                   : tiles         ? tiled_scratch(g)
+                   : is_small(g)   ? converted_scratch(g)
+                                   : widened_scratch(g);
   if (g.column_sums) bytes.shared = static_cast<size_t>(sum_blocks(g, tiles) * g.n) * sizeof(float);
   return bytes;
 }
@@ -48,6 +53,8 @@ void run(const Lane& lane, const Bf16MatmulArguments& g, const TileFunctions* ti
     run_few_rows(lane, g, partial);
   } else if (tiles) {
     run_tiled(lane, g, *tiles, partial);
+  } else if (is_small(g)) {
+    run_converted(lane, g, partial);
   } else {
     run_widened(lane, g, partial);
   }

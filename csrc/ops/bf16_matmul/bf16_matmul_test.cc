@@ -205,6 +205,21 @@ TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
         check(team, 513, 5, 650);   // two blocks of rows
         check(team, 9, 1030, 650);  // two blocks of columns
         check(team, 300, 1030, 70);
+        check(team, 9500, 17, 7);  // fewer steps than a tile has, and too large to be converted as a whole
+        // The sizes from which tiles pay, and up to which operands are converted as a whole.
+        for (const int64_t by : {-1, 0, 1}) {
+          check(team, 16, 24, 24 + by);
+          check(team, 8 + by, 32, 256);
+          check(team, 8 + by, 32, 31 + by);
+          check(team, 8, 16 + by, 80);
+          check(team, 40, 10 + by, 50);
+          check(team, 32 + by, 3, 90);
+          check(team, 64, 64, 512 + by);
+          check(team, 16 + by, 240, 256);
+          check(team, 16, 304, 1024 + by);
+          check(team, 2, 300 + by, 50);
+          check(team, 3, 300, 64 + by);
+        }
       },
       true);
 }
@@ -338,7 +353,7 @@ TEST_CASE("the tile unit gives the bits of the emulation") {
   set_bf16_way(Bf16Way::kTiles);
   for (int round = 0; round < 40; ++round) {
     const int64_t deep = round % 4 == 0 ? 1700 : 200;
-    Problem first(uniform(5, 90), uniform(1, 90), uniform(0, deep), uniform(0, 1), uniform(0, 1), uniform(0, 1));
+    Problem first(uniform(8, 90), uniform(16, 90), uniform(64, deep), uniform(0, 1), uniform(0, 1), uniform(0, 1));
     Problem second = first;
     first.use(7, Activation::kGelu, Activation::kNone);
     second.use(7, Activation::kGelu, Activation::kNone);
@@ -356,13 +371,13 @@ TEST_CASE("vdpbf16ps computes the products of its way alone") {
   if (!dot_tiles() || !dots_as_intel_says()) return;
   Team team(3);
   for (int round = 0; round < 8; ++round) {
-    Problem problem(uniform(5, 40), uniform(1, 70), 4, round % 2, round / 2 % 2, false);
+    Problem problem(uniform(8, 40), uniform(32, 70), 32, round % 2, round / 2 % 2, false);
     // It adds -1 before 2^-30, multiply-adds add it after 2^-30, and the unit adds 1 and 2^-30 apart from the rest.
     const double terms[] = {1, 0, 0x1p-30, -1};
     for (int64_t i = 0; i < problem.g.m; ++i)
-      for (int64_t p = 0; p < 4; ++p)
+      for (int64_t p = 0; p < 32; ++p)
         problem.a[static_cast<size_t>(problem.g.trans_a ? p * problem.g.lda + i : i * problem.g.lda + p)] =
-            bfloat_from(terms[p]);
+            bfloat_from(p < 4 ? terms[p] : 0);
     for (Bfloat& x : problem.b) x = bfloat_from(1);
     for (const Bf16Way way : {Bf16Way::kDots, Bf16Way::kTiles, Bf16Way::kWidened}) {
       Problem got = problem;

@@ -7,7 +7,7 @@
 
 namespace gradring::GRADRING_ISA_NAMESPACE {
 
-inline constexpr int64_t kFewRows = 4;
+inline constexpr int64_t kFewRows = kSmallCode ? 1 : 4;
 
 // Whether B's columns are contiguous, so that inner products along k read it best.
 GRADRING_INLINE bool few_by_dots(const Bf16MatmulArguments& g) noexcept {
@@ -146,11 +146,15 @@ GRADRING_INLINE void run_few(const Lane& lane, const Bf16MatmulArguments& g, flo
 }
 
 inline void run_few_rows(const Lane& lane, const Bf16MatmulArguments& g, float* sums) noexcept {
-  switch (g.m) {
-    case 1: return run_few<1>(lane, g, sums);
-    case 2: return run_few<2>(lane, g, sums);
-    case 3: return run_few<3>(lane, g, sums);
-    default: return run_few<4>(lane, g, sums);
+  if constexpr (kFewRows == 1) {
+    run_few<1>(lane, g, sums);
+  } else {
+    switch (g.m) {
+      case 1: return run_few<1>(lane, g, sums);
+      case 2: return run_few<2>(lane, g, sums);
+      case 3: return run_few<3>(lane, g, sums);
+      default: return run_few<4>(lane, g, sums);
+    }
   }
 }
 

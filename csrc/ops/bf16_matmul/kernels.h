@@ -7,8 +7,24 @@
 
 namespace gradring {
 
+// Whether both operands are small enough that each lane may convert them to float32 as a whole, and the float32 product's kernel for
+// the shape multiplies them. Only large operands are converted while they are packed. Kernels of each instruction set call it, so the
+// compiler must not make one function of it that all share.
+[[gnu::always_inline]] constexpr bool is_small(const Bf16MatmulArguments& g) noexcept {
+  const int64_t elements = (g.m + g.n) * g.k;
+  return elements <= 1 << 16 || ((g.m <= 16 || g.n <= 16) && elements <= 5 << 16);
+}
+
+// Whether products of tiles pay for the shape. Packing makes k a multiple of 32, and columns one of 16, so small and narrow products
+// fill the tiles too little. The float32 product reads a transposed A with few columns of B as it is, which packing cannot match.
+[[gnu::always_inline]] constexpr bool fills_tiles(const Bf16MatmulArguments& g) noexcept {
+  if (!is_small(g)) return g.m >= 8 || g.k >= 24;
+  if (g.k < 24 || (g.m < 32 && g.m * g.n < 128) || (g.trans_a && g.n <= 10)) return false;
+  return g.m * g.n * g.k >= (g.m >= 8 ? 1 << 13 : 1 << 16);
+}
+
 struct Bf16MatmulKernels {
-  // `tiles`: the functions that multiply tiles; null: multiply-adds of converted numbers.
+  // `tiles`: the functions that multiply tiles, if these fills_tiles(); null: multiply-adds of converted numbers.
   void (*run)(const Lane&, const Bf16MatmulArguments&, const TileFunctions* tiles) noexcept;
   ScratchBytes (*scratch)(const Bf16MatmulArguments&, bool tiles) noexcept;
   // The sizes at which a product is cut, for tests a little below and above them.
