@@ -17,7 +17,7 @@ WHEEL = os.environ.get("GRADRING_WHEEL")  # set by .ci/run to the wheel that was
 
 @pytest.mark.skipif(WHEEL is None, reason="needs GRADRING_WHEEL, the path of a wheel")
 def test_the_wheel_has_all_it_needs_and_no_junk():
-    assert os.path.getsize(WHEEL) < 1_975_000  # two million bytes are the most that it should ever have
+    assert os.path.getsize(WHEEL) < 1_985_000  # two million bytes are the most that it should ever have
     with zipfile.ZipFile(WHEEL) as wheel:
         names = wheel.namelist()
     for needed in (

@@ -209,6 +209,7 @@ TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
         // The sizes from which tiles pay, and up to which operands are converted as a whole.
         for (const int64_t by : {-1, 0, 1}) {
           check(team, 16, 24, 24 + by);
+          check(team, 128 + by, 128, 10);
           check(team, 8 + by, 32, 256);
           check(team, 8 + by, 32, 31 + by);
           check(team, 8, 16 + by, 80);

@@ -19,7 +19,8 @@ namespace gradring {
 // fill the tiles too little. The float32 product reads a transposed A with few columns of B as it is, which packing cannot match.
 [[gnu::always_inline]] constexpr bool fills_tiles(const Bf16MatmulArguments& g) noexcept {
   if (!is_small(g)) return g.m >= 8 || g.k >= 24;
-  if (g.k < 24 || (g.m < 32 && g.m * g.n < 128) || (g.trans_a && g.n <= 10)) return false;
+  if (g.k < 24 && g.m * g.n < 1 << 14) return false;  // a large C takes longer to round and write than A and B to pack
+  if ((g.m < 32 && g.m * g.n < 128) || (g.trans_a && g.n <= 10)) return false;
   return g.m * g.n * g.k >= (g.m >= 8 ? 1 << 13 : 1 << 16);
 }
 

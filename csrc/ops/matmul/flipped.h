@@ -25,7 +25,7 @@ GRADRING_INLINE bool turns_a(const MatmulArguments<T>& g) noexcept {
   if (g.m > 4 * kWidth<T> || g.n < 4 * g.m || g.k < 3 * g.m) return false;
   const int64_t rows = divide_up(g.m, kWidth<T>) * kWidth<T>;
   if (rows * g.k * static_cast<int64_t>(sizeof(T)) > kL2Bytes / 2) return false;  // it must stay in the second cache
-  return (rows - g.m) * 8 < rows;  // its vectors must be nearly full
+  return (rows - g.m) * 8 < rows;                                                 // its vectors must be nearly full
 }
 
 template <class T>
