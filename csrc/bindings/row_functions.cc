@@ -170,7 +170,7 @@ class CallSource final : public Source {
     return sample;
   }
 
-  // Converts a sample that seems to differ from the form, or raises an error that says what is wrong.
+  // Converts a sample whose fields do not have the dtypes and shapes of the first sample, or raises an error that says what differs.
   Copied copy_checked(PyObject* checked, PyObject* number, PyObject* sample, const ReadRequest& request,
                       int64_t row) const {
     PyObject* const arrays = PyObject_CallFunctionObjArgs(checked, number, sample, nullptr);

@@ -7,6 +7,7 @@ import pytest
 from lint.source import CSRC, ROOT, cpp_files, name, without_comments
 
 DEVICE = [path for path in cpp_files() if path.suffix == ".cu"]
+HEADERS = [path for path in cpp_files() if path.name.endswith("_cuda.h")]
 INSTALLS = [path for path in CSRC.rglob("CMakeLists.txt") if "software" in path.read_text()]
 
 
@@ -15,12 +16,22 @@ def test_there_is_device_code():
 
 
 @pytest.mark.parametrize("path", DEVICE, ids=name)
-def test_device_code_has_one_way_to_launch_and_no_bare_fences(path):
+def test_device_code_speaks_through_one_header(path):
+    assert '#include "cuda/device.h"' in path.read_text()
+
+
+@pytest.mark.parametrize("path", DEVICE + HEADERS, ids=name)
+def test_kernels_use_no_bare_fences_atomics_or_assembly(path):
     text = without_comments(path.read_text())
-    assert '#include "cuda/device.h"' in text
     for word in ("<<<", "__threadfence", "asm(", "asm volatile", "cudaLaunchKernel("):
         assert word not in text, f"{word}: say it through cuda/device.h"
     assert not re.search(r"\batomicAdd\(", text), "atomics name their order: device_atomic.h"
+
+
+def test_assembly_stands_beside_plain_code_in_one_header():
+    having = [path for path in (CSRC / "cuda").glob("*.h") if re.search(r"\basm\b", without_comments(path.read_text()))]
+    assert [path.name for path in having] == ["device_memory.h"]
+    assert "GRADRING_SOFTWARE_DEVICE" in having[0].read_text()
 
 
 @pytest.mark.parametrize("path", [path for path in DEVICE if path.stem.endswith("_cuda")], ids=name)

@@ -240,14 +240,14 @@ TEST_CASE("pieces3 is more exact than multiply-adds for dense operands, and piec
     for (int64_t i = 0; i < p.g.m; ++i) p.a_at(i, large) *= 1e4f;
   };
   // What the products left out, at its largest and all of one sign: 0.99 of 2^-24 of each product.
-  const auto worst_rests = [](Problem& p) {
+  const auto most_left_out = [](Problem& p) {
     for (float& x : p.a) x = std::bit_cast<float>((std::bit_cast<uint32_t>(x) & 0x7f800000) | 0x00007fc0);
     for (float& x : p.b) x = std::bit_cast<float>((std::bit_cast<uint32_t>(x) & 0x7f800000) | 0x00007fc0);
   };
   // The most that the root of the mean square of the errors of pieces3 may be, relative to that of the chain of multiply-adds. Over
   // 4480 sums it hardly varies: each bound but 1 is eight to twenty standard deviations above the mean of 104 draws. Blocks of
   // badly_scaled and any_size are computed by multiply-adds, where pieces cannot hold them. What is above 1 are sums of few terms,
-  // where a chain rounds once or twice, and worst_rests.
+  // where a chain rounds once or twice, and most_left_out.
   struct Kind {
     Fill fill;
     double times;
@@ -256,7 +256,7 @@ TEST_CASE("pieces3 is more exact than multiply-adds for dense operands, and piec
   for (const auto& [fill, times] :
        {Kind{random, 0.5}, Kind{positive, 0.5}, Kind{graded, 0.5}, Kind{cancelling, 0.5}, Kind{scaled, 0.5},
         Kind{badly_scaled, 1}, Kind{any_size, 1}, Kind{shrinking, 0.6}, Kind{growing, 1.7}, Kind{sparse, 1.4},
-        Kind{one_large, 2.4}, Kind{worst_rests, 1.3}}) {
+        Kind{one_large, 2.4}, Kind{most_left_out, 1.3}}) {
     ++kind;
     CAPTURE(kind);
     for (const int64_t k : {64, 130, 600, 2000}) {
