@@ -196,7 +196,8 @@ def test_state_dict_round_trip(blobs):
     ("options", "error", "words"),
     [
         ({"device": "cuda:99"}, gr.DeviceUnavailable, r"\[Trainer\] device 'cuda:99'"),
-        ({"device": None}, gr.DeviceUnavailable, r"\[Trainer\] device None .* has 'cpu'"),
+        ({"device": None}, TypeError, r"\[Trainer\] device must be a text, 'cpu', 'cuda' or 'cuda:0', got None"),
+        ({"device": "tpu"}, ValueError, r"\[Trainer\] device .*'tpu'"),
         ({"replicas": 0}, ValueError, r"\[Trainer\] replicas must be 'auto' or an int from 1 to 256, got 0"),
         ({"replicas": "two"}, ValueError, r"\[Trainer\] replicas must be 'auto' or an int .* got 'two'"),
         ({"replicas": ["cuda:0"]}, gr.NotBuilt, "replicas= as a list of devices is planned"),
