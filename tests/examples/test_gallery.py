@@ -18,7 +18,11 @@ def test_program(path, tmp_path):
     for library in NEEDED.findall(path.read_text()):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed")
-    result = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    for _ in range(4):
+        result = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        # PyTorch's own processes sometimes abort as they end: 3 of 37 times in a program without gradring.
+        if "torch.multiprocessing.spawn.ProcessExitedException" not in result.stderr:
+            break
     assert result.returncode == 0, result.stderr
     assert re.search(r"gradring: [\d.]+ ms; ratio [\d.]+; same results", result.stdout), result.stdout
 
