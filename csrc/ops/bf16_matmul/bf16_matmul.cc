@@ -23,7 +23,7 @@ constexpr double kWorthwhileUnit = 2;
 constexpr double kWorthwhileDots = 1.3;
 
 // The functions that multiply the tiles of a product; null for multiply-adds.
-const TileFunctions* tiles_of(const Bf16MatmulArguments& g) noexcept {
+const TileFunctions* tile_functions_for(const Bf16MatmulArguments& g) noexcept {
   if (g.float16 || !fills_tiles(g)) return nullptr;  // tiles of AVX-512 are of bfloat16
   switch (bf16_way()) {
     case Bf16Way::kTiles: return &active_tiles();
@@ -52,13 +52,13 @@ Bf16Way bf16_way() noexcept {
 
 ScratchBytes bf16_matmul_scratch(const Bf16MatmulArguments& arguments, int) noexcept {
   if (arguments.m <= 0 || arguments.n <= 0) return {};
-  return GRADRING_KERNELS(bf16_matmul_kernels).scratch(arguments, tiles_of(arguments) != nullptr);
+  return GRADRING_KERNELS(bf16_matmul_kernels).scratch(arguments, tile_functions_for(arguments) != nullptr);
 }
 
 int bf16_matmul_lanes(const Bf16MatmulArguments& g, int available) noexcept {
   // Each `worth` multiply-adds, which take a few microseconds, justify another lane. A product with a single row is limited by
   // the memory that holds B. Small operands are converted by each lane.
-  const TileFunctions* const tiles = tiles_of(g);
+  const TileFunctions* const tiles = tile_functions_for(g);
   const double worth = g.m == 1                        ? 80000.0
                        : tiles && tiles != dot_tiles() ? 1048576.0
                        : tiles || is_small(g)          ? 262144.0
@@ -68,7 +68,7 @@ int bf16_matmul_lanes(const Bf16MatmulArguments& g, int available) noexcept {
 }
 
 void bf16_matmul(const Lane& lane, const Bf16MatmulArguments& arguments) noexcept {
-  GRADRING_KERNELS(bf16_matmul_kernels).run(lane, arguments, tiles_of(arguments));
+  GRADRING_KERNELS(bf16_matmul_kernels).run(lane, arguments, tile_functions_for(arguments));
 }
 
 }  // namespace gradring

@@ -13,8 +13,9 @@ extern const MatmulKernels<float> matmul_kernels_f32;
 struct ConvertedPlan {
   MatmulArguments<float> product;
   size_t before;  // bytes of the float32 product's own scratch memory
-  int64_t a, b,
-      ldc;  // elements of A and of B, and between rows of C; the stores of whole vectors have room behind each
+  int64_t a;      // elements of A; here and below, with room for the last store of a whole vector
+  int64_t b;      // elements of B
+  int64_t ldc;    // elements between rows of C
 };
 
 inline ConvertedPlan converted_plan(const Bf16MatmulArguments& g) noexcept {
@@ -53,7 +54,8 @@ struct ConvertedEnd {
   static void take(const void* context, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* sums,
                    int64_t ld) noexcept {
     const auto& end = *static_cast<const ConvertedEnd*>(context);
-    float* const tile = const_cast<float*>(sums);  // it lies in this lane's memory, and nobody reads it any more
+    // The product has written the block into this lane's scratch memory, and does not read it again.
+    float* const tile = const_cast<float*>(sums);
     const Block block{row, rows, column, columns};
     deliver_large(*end.g, block, tile, ld, nullptr);
     if (end.kept) write_block({end.kept, false}, end.g->n, block, tile, ld, false);

@@ -25,7 +25,7 @@ namespace gradring {
 }
 
 struct Bf16MatmulKernels {
-  // `tiles`: the functions that multiply tiles, if these fills_tiles(); null: multiply-adds of converted numbers.
+  // `tiles`: the functions that multiply tiles, or null where fills_tiles() is false and for multiply-adds of converted numbers.
   void (*run)(const Lane&, const Bf16MatmulArguments&, const TileFunctions* tiles) noexcept;
   ScratchBytes (*scratch)(const Bf16MatmulArguments&, bool tiles) noexcept;
   // The sizes at which a product is cut, for tests a little below and above them.

@@ -215,7 +215,8 @@ TEST_CASE("vdpbf16ps gives the bits of its definition in every shape") {
     CAPTURE(problem.work.rows);
     CAPTURE(problem.work.add_to_c);
     const auto expected = problem.result(dot_reference);
-    check_against(*dots, problem, expected);  // also what lies beside the tiles of C, which nobody may write
+    // `expected` also has the memory beside the tiles of C, which the functions must leave as it was.
+    check_against(*dots, problem, expected);
   }
 }
 
