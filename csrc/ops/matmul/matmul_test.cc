@@ -132,8 +132,8 @@ TEST_CASE("matmul agrees with the reference, the same bits for any number of lan
     Team team(8);
     for (int round = 0; round < 60; ++round) {
       const int64_t m = uniform(1, 64);
-      check_one<float>(team, m, 2 * m + uniform(0, 80), 3 * m + uniform(-3, 90));
-      check_one<double>(team, m / 2 + 1, m + uniform(2, 80), 3 * m / 2 + uniform(0, 90));
+      check_one<float>(team, m, 4 * m + uniform(-3, 40), 3 * m + uniform(-3, 60));
+      check_one<double>(team, m / 2 + 1, 2 * m + uniform(1, 40), 3 * m / 2 + uniform(0, 60));
     }
     // A large C and few steps.
     for (int round = 0; round < 4; ++round) {
@@ -189,7 +189,7 @@ TEST_CASE("a consumer is given every tile of the product once") {
     for (int round = 0; round < 60; ++round) check_consumer<float>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
     for (int round = 0; round < 20; ++round) check_consumer<double>(uniform(1, 70), uniform(1, 90), uniform(0, 40));
     for (int round = 0; round < 20; ++round) check_consumer<float>(uniform(1, 90), uniform(1, 12), uniform(0, 70));
-    for (int round = 0; round < 20; ++round) check_consumer<float>(uniform(14, 32), uniform(64, 130), uniform(96, 160));
+    for (int round = 0; round < 20; ++round) check_consumer<float>(uniform(14, 32), uniform(64, 160), uniform(96, 160));
     check_consumer<float>(520, 270, 21);  // a large C and few steps
     check_consumer<double>(300, 260, 40);
     check_consumer<float>(30, 50, 2500);  // more steps than one block holds
@@ -201,7 +201,7 @@ TEST_CASE("asking for sums of columns changes no element of a product of few row
   for_each_isa([] {
     Team team(2);
     for (int64_t m : {7, 14, 16, 30, 32, 64}) {
-      Problem<float> with(m, 2 * m + uniform(0, 60), 3 * m + uniform(0, 40), false, true);
+      Problem<float> with(m, 4 * m + uniform(0, 60), 3 * m + uniform(0, 40), false, true);
       with.g.epilogue.activation = Activation::kGelu;
       Problem<float> without = with;
       with.use(true, true, false, true);
