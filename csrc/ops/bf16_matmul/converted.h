@@ -40,9 +40,12 @@ inline size_t converted_scratch(const Bf16MatmulArguments& g) noexcept {
 // Converts rows that lie `ld` elements apart; afterwards they follow each other without gaps.
 inline void convert_rows(const Bfloat* from, int64_t ld, int64_t rows, int64_t length, float* to,
                          bool float16) noexcept {
+  constexpr int64_t W = kWidth<float>;
   if (ld == length) length *= rows, rows = 1;
+  const int64_t whole = length / W * W;
   for (; rows > 0; --rows, from += ld, to += length) {
-    for (int64_t j = 0; j < length; j += kWidth<float>) store(to + j, load_wide(from + j, length - j, float16));
+    for (int64_t j = 0; j < whole && !float16; j += W) store(to + j, load_wide(from + j));
+    for (int64_t j = float16 ? 0 : whole; j < length; j += W) store(to + j, load_wide(from + j, length - j, float16));
   }
 }
 
@@ -57,6 +60,7 @@ struct ConvertedEnd {
     // The product has written the block into this lane's scratch memory, and does not read it again.
     float* const tile = const_cast<float*>(sums);
     const Block block{row, rows, column, columns};
+    if (!end.g->bias && !needs_more(*end.g)) return write_block(end.g->c, end.g->ldc, block, tile, ld, end.g->float16);
     deliver_large(*end.g, block, tile, ld, nullptr);
     if (end.kept) write_block({end.kept, false}, end.g->n, block, tile, ld, false);
   }

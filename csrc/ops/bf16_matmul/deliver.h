@@ -34,10 +34,13 @@ inline void write_block(const HalfOrFloat& to, int64_t to_ld, const Block& block
   for (int64_t i = 0; i < block.rows; ++i) {
     const int64_t at = (block.row + i) * to_ld + block.column;
     const float* const row = from + i * ld;
-    if (to.half) {
+    if (to.half && float16) {
       Bfloat* const out = static_cast<Bfloat*>(to.data) + at;
-      for (int64_t j = 0; j < whole; j += W) store_narrow(out + j, load(row + j), float16);
-      if (rest) store_narrow(out + whole, load(row + whole), rest, float16);
+      for (int64_t j = 0; j < block.columns; j += W) store_narrow(out + j, load(row + j), block.columns - j, true);
+    } else if (to.half) {
+      Bfloat* const out = static_cast<Bfloat*>(to.data) + at;
+      for (int64_t j = 0; j < whole; j += W) store_narrow(out + j, load(row + j), false);
+      if (rest) store_narrow(out + whole, load(row + whole), rest, false);
     } else {
       float* const out = static_cast<float*>(to.data) + at;
       for (int64_t j = 0; j < whole; j += W) store(out + j, load(row + j));

@@ -55,18 +55,26 @@ void run_few_sums(const Lane& lane, const Bf16MatmulArguments& g, float* a, floa
   constexpr int64_t W = kWidth<float>;
   constexpr int kVectors = kRows == 1 ? 8 : kRows == 2 ? 4 : 2;
   constexpr int64_t kColumns = kVectors * W;
-  for (int64_t p = 0; p < g.k; ++p)
-    for (int64_t i = 0; i < kRows; ++i) {
-      const Bfloat* const from = g.trans_a ? g.a + p * g.lda + i : g.a + i * g.lda + p;
-      const uint32_t bits = uint32_t{from->bits} << 16;
-      __builtin_memcpy(a + p * kRows + i, &bits, sizeof bits);
-    }
+  if (kRows == 1 && !g.trans_a) {
+    for (int64_t p = 0; p < g.k; p += W) store(a + p, load_wide(g.a + p, g.k - p));
+  } else {
+    const int64_t across = g.trans_a ? 1 : g.lda, along = g.trans_a ? g.lda : 1;
+    for (int64_t p = 0; p < g.k; ++p)
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kRows; ++i) {
+        const uint32_t bits = uint32_t{g.a[p * along + i * across].bits} << 16;
+        __builtin_memcpy(a + p * kRows + i, &bits, sizeof bits);
+      }
+  }
   alignas(64) float tile[kRows * kColumns];
   const Range part = split(lane, g.n, W);
   for (int64_t j = part.begin; j < part.end;) {
-    const int64_t rest = part.end - j, columns = rest >= kColumns ? kColumns : smaller(rest, W);
+    const int64_t rest = part.end - j, half = kColumns / 2;
+    const int64_t columns = rest >= kColumns ? kColumns : rest >= half ? half : smaller(rest, W);
     if (columns == kColumns) {
       sum_rows<kRows, kVectors, false>(g, a, j, columns, tile, kColumns);
+    } else if (kVectors > 2 && columns == half) {
+      sum_rows<kRows, kVectors / 2, false>(g, a, j, columns, tile, kColumns);
     } else if (columns == W) {
       sum_rows<kRows, 1, false>(g, a, j, columns, tile, kColumns);
     } else {
