@@ -11,7 +11,7 @@ namespace {
 // How many blocks of rows there are; the column sums of each are added up first. With converted operands, each row is one.
 int64_t sum_blocks(const Bf16MatmulArguments& g, bool tiles) noexcept {
   if (has_few_rows(g)) return 1;
-  if (tiles) return tiled_plan(g).row_tiles;
+  if (tiles) return tiled_sum_blocks(g);
   return is_small(g) ? g.m : widened_plan(g).row_tiles;
 }
 

@@ -221,6 +221,16 @@ TEST_CASE("bf16_matmul at the sizes where it cuts a product") {
           check(team, 2, 300 + by, 50);
           check(team, 3, 300, 64 + by);
         }
+        // Whole tiles of C, which the products write themselves, and shapes whose C is computed as its transpose if A lies transposed.
+        for (const int64_t by : {-1, 0, 1}) {
+          for (int round = 0; round < 6; ++round) {
+            check(team, 64 + by, 32, 40);
+            check(team, 96, 96 + by, 24 + by);
+            check(team, 64, 10 + by, 300);
+            check(team, 80 + by, 17 + by, 700);
+            check(team, 530, 9, 650 + by);
+          }
+        }
       },
       true);
 }

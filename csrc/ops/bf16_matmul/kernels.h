@@ -16,12 +16,13 @@ namespace gradring {
 }
 
 // Whether products of tiles pay for the shape. Packing makes k a multiple of 32, and columns one of 16, so small and narrow products
-// fill the tiles too little. The float32 product reads a transposed A with few columns of B as it is, which packing cannot match.
+// fill the tiles too little. The float32 product reads a transposed A with few columns of B as it is, at its full rate.
 [[gnu::always_inline]] constexpr bool fills_tiles(const Bf16MatmulArguments& g) noexcept {
   if (!is_small(g)) return g.m >= 8 || g.k >= 24;
   if (g.k < 24 && g.m * g.n < 1 << 14) return false;  // a large C takes longer to round and write than A and B to pack
-  if ((g.m < 32 && g.m * g.n < 128) || (g.trans_a && g.n <= 10)) return false;
-  return g.m * g.n * g.k >= (g.m >= 8 ? 1 << 13 : 1 << 16);
+  if (g.m < 32 && g.m * g.n < 128) return false;
+  const bool as_it_is = g.trans_a && g.n <= 10;
+  return g.m * g.n * g.k >= (as_it_is ? 1 << 17 : g.m >= 8 ? 1 << 13 : 1 << 16);
 }
 
 struct Bf16MatmulKernels {

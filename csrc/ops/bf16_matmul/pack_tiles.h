@@ -20,7 +20,7 @@ GRADRING_INLINE HalfVector halves_at(const Bfloat* from, int64_t count) noexcept
 
 // Elements of `first` and `second` in turn.
 GRADRING_INLINE Bits pairs_of(HalfVector first, HalfVector second) noexcept {
-  return __builtin_convertvector(first, Bits) | (__builtin_convertvector(second, Bits) << 16);
+  return wide_bits(first) | (wide_bits(second) << 16);
 }
 
 // A tile whose row r is the elements [0, 32) at from + r * leading: A as it lies, if k runs along its rows.
@@ -71,6 +71,45 @@ GRADRING_INLINE Bits pairs_of(HalfVector first, HalfVector second) noexcept {
       uint16_t* const tile = to + (j < kTileSide ? 0 : across - 2 * kTileSide);
       __builtin_memcpy(tile + p * kTileDepth + 2 * j, &pairs, sizeof pairs);
     }
+  }
+}
+
+// Like interleave_tiles, but one tile has the even columns, and the other one the odd columns. Neighbours stay where they are, so that
+// no vector is permuted.
+[[gnu::noinline]] inline void split_columns(const Bfloat* from, int64_t leading, int64_t columns, int64_t steps,
+                                            uint16_t* to, int64_t across) noexcept {
+  constexpr int64_t W = kWidth<float>;
+  const auto row_of = [&](int64_t step, int64_t j) __attribute__((always_inline)) {
+    HalfVector halves[2] = {};
+    if (step < steps) {
+      halves[0] = halves_at(from + step * leading + j, columns - j);
+      halves[1] = halves_at(from + step * leading + j + W, columns - j - W);
+    }
+    Bits row;
+    __builtin_memcpy(&row, halves, sizeof row);
+    return row;
+  };
+  const auto put = [&](int64_t p, int64_t j, Bits even, Bits odd) __attribute__((always_inline)) {
+    const Bits tiles[2] = {(even & 0xffff) | (odd << 16), (even >> 16) | (odd & 0xffff0000)};
+    __builtin_memcpy(to + p * kTileDepth + j, &tiles[0], sizeof tiles[0]);
+    __builtin_memcpy(to + across + p * kTileDepth + j, &tiles[1], sizeof tiles[1]);
+  };
+  if (columns >= 2 * kTileSide && steps >= kTileDepth) {
+    for (int64_t p = 0; p < kTilePairs; ++p) {
+      const Bfloat* const row = from + 2 * p * leading;
+      __builtin_prefetch(row + 4 * kTileSide);
+      __builtin_prefetch(row + leading + 4 * kTileSide);
+      for (int64_t j = 0; j < 2 * kTileSide; j += 2 * W) {
+        Bits even, odd;
+        __builtin_memcpy(&even, static_cast<const void*>(row + j), sizeof even);
+        __builtin_memcpy(&odd, static_cast<const void*>(row + leading + j), sizeof odd);
+        put(p, j, even, odd);
+      }
+    }
+    return;
+  }
+  for (int64_t p = 0; p < kTilePairs; ++p) {
+    for (int64_t j = 0; j < 2 * kTileSide; j += 2 * W) put(p, j, row_of(2 * p, j), row_of(2 * p + 1, j));
   }
 }
 

@@ -37,9 +37,18 @@ inline constexpr int32_t kNoExponent = 256;  // of zeros alone
 
 // The least exponent as it is stored: 0 for a subnormal number.
 GRADRING_INLINE int32_t exponent_of(const Least& numbers) noexcept {
+  typedef uint16_t Part __attribute__((vector_size(16)));
+  constexpr int kParts = sizeof(Least) / sizeof(Part);
+  Part parts[kParts];
+  __builtin_memcpy(parts, &numbers, sizeof numbers);
+  for (int i = 1; i < kParts; ++i) parts[0] = parts[i] < parts[0] ? parts[i] : parts[0];
+#ifdef __SSE4_1__
+  const auto least = static_cast<uint16_t>(_mm_extract_epi16(_mm_minpos_epu16(reinterpret_cast<__m128i>(parts[0])), 0));
+#else
   uint16_t least = kNoLeast;
-  for (int64_t i = 0; i < kWidth<uint16_t>; ++i)
-    if (numbers[i] < least) least = numbers[i];
+  for (int i = 0; i < 8; ++i)
+    if (parts[0][i] < least) least = parts[0][i];
+#endif
   return (int32_t{least} + 1) >> 8;
 }
 
