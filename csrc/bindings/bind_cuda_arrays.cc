@@ -110,12 +110,7 @@ class DeviceBlock {
       new std::vector<py::object>(std::move(keep_));
       return;
     }
-    for (void* const other : others_) {
-      int code = 0;  // to wait for a capture would draw stream_ into it: the pool sets the block aside for that graph
-      if (shared_ || !cuda::is_capturing(other, &code)) continue;
-      pool_.give(std::move(block_), other);
-      return;
-    }
+    if (is_captured()) return;
     // If the pool does not get the block, its destructor frees it, which waits for all work on the device.
     if (shared_ || !std::all_of(others_.begin(), others_.end(), [this](void* each) { return order(each); })) return;
     pool_.give(std::move(block_), stream_);
@@ -137,6 +132,19 @@ class DeviceBlock {
   void share() noexcept { shared_ = true; }
 
  private:
+  // Sets the block aside if one of its streams captures a graph, which may read it at every launch: to wait for that stream would
+  // draw another one into the capture, and to free the block would end it.
+  bool is_captured() noexcept {
+    std::vector<void*> all = others_;
+    all.push_back(stream_);
+    for (void* const each : all) {
+      int code = 0;
+      if (!cuda::is_capturing(each, &code)) continue;
+      pool_.give(std::move(block_), each);
+      return true;
+    }
+    return false;
+  }
   bool order(void* before) noexcept {
     try {
       const cuda::OnDevice on(kWho, device());
@@ -178,7 +186,7 @@ class Mark {
 // A graph of what a function queues on a stream. The function runs while the stream captures.
 class Recorded {
  public:
-  Recorded(int device, uintptr_t stream, const py::function& queue) : device_(device) {
+  Recorded(int device, uintptr_t stream, const py::function& queue, int mode) : device_(device) {
     const cuda::OnDevice on(kWho, device);
     std::exception_ptr error;
     const int code = cuda::capture(
@@ -191,7 +199,7 @@ class Recorded {
           }
           return 0;
         },
-        &graph_);
+        &graph_, static_cast<cuda::CaptureMode>(std::clamp(mode, 0, 2)));
     if (error) std::rethrow_exception(error);
     check(code);
   }
@@ -223,6 +231,7 @@ void transfer(cuda::Way way, int device, uintptr_t stream, uintptr_t address, vo
   const cuda::OnDevice on(kWho, device);
   const bool down = way == cuda::Way::kToHost;
   void* const place = stream_of(address);
+  cuda::require_no_capture(kWho, stream_of(stream));
   check(cuda::copy(way, down ? host : place, down ? place : host, bytes, stream_of(stream)));
   check(cuda::synchronize(stream_of(stream)));
 }
@@ -290,7 +299,8 @@ void bind_cuda_arrays(py::module_& m) {
            "Say that work on this stream uses it, too. `keep` keeps the stream alive.")
       .def("share", &DeviceBlock::share, "Say that work on any streams may use it, too.");
   py::class_<Recorded>(m, "Recorded", "A graph of what a function queues on a stream, which captures while it runs.")
-      .def(py::init<int, uintptr_t, const py::function&>(), py::arg("device"), py::arg("stream"), py::arg("queue"))
+      .def(py::init<int, uintptr_t, const py::function&, int>(), py::arg("device"), py::arg("stream"), py::arg("queue"),
+           py::arg("mode") = 1, "`mode`: 0 global, 1 local to the thread, 2 relaxed, as in CUDA.")
       .def("launch", &Recorded::launch, py::arg("stream"));
   py::class_<Mark>(m, "Mark", "Marks the end of what a stream has to do now.")
       .def(py::init<int, uintptr_t>(), py::arg("device"), py::arg("stream"))
@@ -312,10 +322,18 @@ void bind_cuda_arrays(py::module_& m) {
       "Make a stream wait for all work that another stream has now, before it begins new work. The host does not "
       "wait.");
   m.def(
+      "require_no_capture",
+      [](const std::string& who, uintptr_t stream, const char* why) {
+        cuda::require_no_capture(who, stream_of(stream), why != nullptr ? why : cuda::kNotInGraphs);
+      },
+      py::arg("who"), py::arg("stream"), py::arg("why") = py::none(),
+      "Raise GradringError, which names `who`, if the stream is capturing a graph. The capture goes on.");
+  m.def(
       "synchronize",
       [](int device, uintptr_t stream) {
         const GilRelease release;
         const cuda::OnDevice on("stream", device);
+        cuda::require_no_capture("stream", stream_of(stream));
         check(cuda::synchronize(stream_of(stream)));
       },
       py::arg("device"), py::arg("stream"), "Wait until a stream has done all it has to do.");

@@ -101,6 +101,10 @@ class DeviceCall {
     CudaQueue queue{reinterpret_cast<void*>(stream), facts.processors, nullptr, facts.products.get()};
     const size_t bytes = cuda_scratch_bytes(call_, queue);
     if (bytes == 0) return run_cuda_call(kernel, call_, queue);
+    cuda::require_no_capture(
+        name_, queue.stream,
+        "and its kernel needs scratch memory, which no graph can get: call the op before the capture "
+        "begins, or after it has ended");
     cuda::MemoryPool& pool = cuda::MemoryPool::of(device);
     cuda::MemoryPool::Block scratch = pool.take(bytes, queue.stream);
     queue.scratch = scratch.memory.data();

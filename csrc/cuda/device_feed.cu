@@ -295,7 +295,7 @@ Status DeviceFeed::next(Handed* handed, void* stream, Deadline deadline) noexcep
       return {
           Code::kUnavailable,
           "[loader] the current stream is capturing a graph, which cannot wait for the copy of a batch: get the batch "
-          "before the capture"};
+          "before the capture begins, or after it has ended"};
     }
     if (code != 0) return failure(code);
     if (!has_waiting_ && brought_.rows == 0) {

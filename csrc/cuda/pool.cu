@@ -92,6 +92,7 @@ bool MemoryPool::find(size_t bytes, Block* block) noexcept {
 
 MemoryPool::Block MemoryPool::take(size_t bytes, void* stream) {
   const OnDevice on(kWho, device_);
+  require_no_capture(kWho, stream);
   const size_t size = rounded(bytes);
   Block block;
   if (find(size, &block)) {

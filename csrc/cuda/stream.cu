@@ -1,6 +1,7 @@
 #include "cuda/device.h"
 #include "cuda/failure.h"
 #include "cuda/stream.h"
+#include "runtime/status.h"
 
 namespace gradring::cuda {
 
@@ -77,8 +78,22 @@ bool is_done(const Event& event, int* code) noexcept {
 
 bool is_capturing(void* stream, int* code) noexcept {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  *code = noted("cudaStreamIsCapturing", cudaStreamIsCapturing(stream_of(stream), &status));
+  const cudaError_t found = cudaStreamIsCapturing(stream_of(stream), &status);
+  if (found == cudaErrorStreamCaptureImplicit) {
+    (void)cudaGetLastError();
+    *code = 0;
+    return true;
+  }
+  *code = noted("cudaStreamIsCapturing", found);
   return *code == 0 && status != cudaStreamCaptureStatusNone;
+}
+
+void require_no_capture(const std::string& who, void* stream, const char* why) {
+  int code = 0;
+  if (is_capturing(stream, &code)) {
+    throw Error(Code::kUnavailable, "[" + who + "] the current stream is capturing a graph, " + why);
+  }
+  if (code != 0) throw_failure(who, code);
 }
 
 int synchronize(void* stream) noexcept {
@@ -90,8 +105,17 @@ int synchronize_device() noexcept { return noted("cudaDeviceSynchronize", cudaDe
 void order(const std::string& who, void* before, void* after) {
   const auto is_legacy = [](void* stream) { return stream == nullptr || stream == cudaStreamLegacy; };
   if (before == after || (is_legacy(before) && is_legacy(after))) return;
+  int code = 0;
+  const bool captures = is_capturing(before, &code);
+  if (code == 0 && captures != is_capturing(after, &code) && code == 0) {
+    throw Error(Code::kUnavailable,
+                "[" + who + "] " + (captures ? "the stream that comes first" : "the stream that waits") +
+                    " is capturing a graph and the other one is not, so an order between them would end the capture or "
+                    "draw the other stream into it: order them before the capture begins, or after it has ended");
+  }
+  if (code != 0) throw_failure(who, code);
   const Event now = make_event(who);
-  int code = record(now, before);
+  code = record(now, before);
   if (code == 0) code = wait(after, now);
   if (code != 0) throw_failure(who, code);
 }
@@ -102,10 +126,11 @@ int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexce
   return noted("cudaMemcpyAsync", cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)));
 }
 
-int capture(void* stream, const std::function<int()>& queue, Graph* graph) {
-  // Other threads may allocate memory during the capture, so this mode forbids allocation only in the capturing thread.
+int capture(void* stream, const std::function<int()>& queue, Graph* graph, CaptureMode mode) {
+  constexpr cudaStreamCaptureMode kModes[] = {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal,
+                                              cudaStreamCaptureModeRelaxed};
   cudaError_t code =
-      noted("cudaStreamBeginCapture", cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeThreadLocal));
+      noted("cudaStreamBeginCapture", cudaStreamBeginCapture(stream_of(stream), kModes[static_cast<int>(mode)]));
   if (code != cudaSuccess) return code;
   const int queued = queue();
   const char* const failed = failed_call;

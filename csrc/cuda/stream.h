@@ -43,6 +43,9 @@ using PinnedMemory = Owned<free_pinned>;
 
 enum class Priority { kUsual, kHigh };
 
+inline constexpr const char* kNotInGraphs =
+    "which can neither wait on the host nor get new memory: do this before the capture begins, or after it has ended";
+
 // A stream that is not ordered with the legacy stream.
 Stream make_stream(const std::string& who, Priority priority = Priority::kUsual);
 Event make_event(const std::string& who);  // measures no time
@@ -54,7 +57,12 @@ int record(const Event& event, void* stream) noexcept;
 int wait(void* stream, const Event& event) noexcept;
 // Whether the event is done. If it is not, because of a failure, *code is the failure's.
 bool is_done(const Event& event, int* code) noexcept;
+// Whether the stream captures a graph. So does the legacy stream while a stream captures that waits for it: CUDA would end that
+// capture at any use of the legacy stream.
 bool is_capturing(void* stream, int* code) noexcept;
+// Throws Error if the stream captures a graph, which does not notice it: for calls that would end the capture, because they wait on
+// the host or take memory. `why` is what the error says after "the current stream is capturing a graph".
+void require_no_capture(const std::string& who, void* stream, const char* why = kNotInGraphs);
 // The device's time between two events of `make_clock` that are done.
 int elapsed(const Event& begin, const Event& end, double* seconds) noexcept;
 // Waits on the host until the stream has done all that it has to do. Steps never call this.
@@ -62,15 +70,18 @@ int synchronize(void* stream) noexcept;
 // The same for all streams of the current device.
 int synchronize_device() noexcept;
 // Makes `after` wait for all work that `before` has now, before it begins new work. Does nothing if they are one stream. Throws
-// Error.
+// Error, also if one of them captures a graph and the other one does not: CUDA would end the capture, or draw the other one in.
 void order(const std::string& who, void* before, void* after);
 
 enum class Way { kToDevice, kToHost, kOnDevice };
 int copy(Way way, void* to, const void* from, size_t bytes, void* stream) noexcept;
 
+// Which threads a capture forbids to take memory and to ask for events: all, the one that captures, or none.
+enum class CaptureMode { kGlobal, kThreadLocal, kRelaxed };
 // Captures what `queue` queues on the stream, and makes a graph of it. `queue` returns a code. If one fails, the stream
-// captures no longer.
-int capture(void* stream, const std::function<int()>& queue, Graph* graph);
+// captures no longer. While this thread captures, others may allocate memory.
+int capture(void* stream, const std::function<int()>& queue, Graph* graph,
+            CaptureMode mode = CaptureMode::kThreadLocal);
 int launch(const Graph& graph, void* stream) noexcept;
 
 // Makes a device the thread's current one while this object lives.

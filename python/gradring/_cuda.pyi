@@ -24,6 +24,7 @@ __all__: list[str] = [
     "locate",
     "order",
     "read",
+    "require_no_capture",
     "synchronize",
     "to_dlpack",
     "trim_pools",
@@ -201,6 +202,9 @@ def locate(address: int, bytes: int) -> tuple[str, int]:
 
 def order(device: int, before: int, after: int) -> None:
     """Make a stream wait for all work that another stream has now, before it begins new work. The host does not wait."""
+
+def require_no_capture(who: str, stream: int, why: str | None = None) -> None:
+    """Raise GradringError, which names `who`, if the stream is capturing a graph. The capture goes on."""
 
 def synchronize(device: int, stream: int) -> None:
     """Wait until a stream has done all it has to do."""

@@ -10,16 +10,21 @@ from typing import Any
 
 from gradring import _core, cuda_devices
 
-__all__ = ["CPU", "engine", "lender", "named", "number_of", "products_library", "reserve"]
+__all__ = ["CPU", "engine", "lender", "named", "number_of", "products_library", "require_no_capture", "reserve"]
 
 CPU = "cpu"
 
 
 def named(device: str, who: str) -> str:
-    """The device's full name, such as ``"cuda:0"`` for ``"cuda"``. Raises ``DeviceUnavailable`` if it cannot be used."""
+    """The device's full name, such as ``"cuda:0"`` for ``"cuda"``. Raises ``DeviceUnavailable`` if it cannot be used, and
+    ``GradringError`` while the current stream captures a graph, because the caller will take memory of it."""
     if not isinstance(device, str):
         raise TypeError(f"[{who}] device must be a text, 'cpu', 'cuda' or 'cuda:0', got {device!r}")
-    return CPU if device == CPU else f"cuda:{cuda_devices.require(device, who)}"
+    if device == CPU:
+        return CPU
+    number = cuda_devices.require(device, who)
+    require_no_capture(device, who)
+    return f"cuda:{number}"
 
 
 def number_of(device: str) -> int:
@@ -27,11 +32,19 @@ def number_of(device: str) -> int:
     return int(device.partition(":")[2])
 
 
+def require_no_capture(device: str, who: str) -> None:
+    """Raise ``GradringError`` if the current stream is capturing a graph, and the device is not the CPU. Each function of the
+    library that waits for a device, or takes its memory, begins with this: see ``gradring.cuda.streams.require_no_capture``."""
+    if device != CPU:
+        import_module("gradring.cuda.streams").require_no_capture(who)
+
+
 def reserve(device: str, size: int) -> Any:
     """An arena of ``size`` zero bytes on this device, from CuPy's pool where CuPy is in use. Raises ``MemoryError`` with the
     bytes that are wanted."""
     if device == CPU:
         return _core.SharedArena(size)
+    require_no_capture(device, "memory")
     number = number_of(device)
     return import_module("gradring._cuda").DeviceArena(number, size, lender(number))
 
@@ -82,5 +95,6 @@ def engine(
     algorithm of each matrix product by timing; the CPU has one algorithm. With ``tf32``, these products read tf32."""
     if device == CPU:
         return _core.Engine(arenas, lanes, accumulate, seed, check_finite)
+    require_no_capture(device, "Engine")
     cuda, number, library = import_module("gradring._cuda"), number_of(device), products_library()
     return cuda.Engine(number, library, arenas, lanes, accumulate, seed, check_finite, tune, tf32, lender(number))

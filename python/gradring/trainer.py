@@ -225,7 +225,7 @@ class Trainer(TrainerBase):
         """Restore a result of ``state_dict``. A name or shape that does not fit raises ``ValueError`` and changes
         nothing."""
         with self._alone("load_state_dict"), self._gate.writing():
-            self._session.require_own_store()
+            self._session.require_usable("Trainer.load_state_dict")
             self._on_all(Purpose.LOAD, "load_state_dict", lambda: self._state.take_dict(state))
 
     def reset(self, seed: int) -> None:
@@ -234,7 +234,7 @@ class Trainer(TrainerBase):
             seed = whole("Trainer.reset", "seed", seed, 0, 2**63 - 1)
             if self.model is None:
                 raise TypeError("[Trainer.reset] the parameters are your own: write fresh values into trainer.params")
-            self._session.require_own_store()
+            self._session.require_usable("Trainer.reset")
             model, seed = self.model, self._state.common_seed(seed)
 
             def first() -> None:
@@ -251,6 +251,7 @@ class Trainer(TrainerBase):
         ``notes`` are texts by name for the file's metadata, such as the names of the classes.
         """
         with self._gate.reading():
+            self._session.require_usable("Trainer.save")
             peers = self._session.peers
             if peers is None or peers.apart:
                 self._state.save(path, notes)
@@ -276,7 +277,7 @@ class Trainer(TrainerBase):
         optimizer ``CheckpointMismatch``, which names file and tensor. Nothing is changed then.
         """
         with self._alone("load"), self._gate.writing(), self._state.told(keep=True):
-            self._session.require_own_store()
+            self._session.require_usable("Trainer.load")
             require_readable("checkpoint", path)
             return self._on_all(Purpose.LOAD, "load", lambda: self._state.load(path, weights_only=weights_only, strict=strict))
 
@@ -323,7 +324,7 @@ class Trainer(TrainerBase):
         """
         with self._alone("fit"), self._session.holding(), signals.ending(on_signal == "save"):
             with self._state.told():
-                self._session.require_own_store()
+                self._session.require_usable("Trainer.fit")
                 epochs, limit = checked_lengths(epochs, steps_per_epoch)
                 choice("Trainer.fit", "on_signal", on_signal, ("raise", "save"))
                 if on_signal == "save" and self._session.peers is None:  # a signal to one rank ends all of them
@@ -370,7 +371,7 @@ class Trainer(TrainerBase):
         """The mean loss, and the accuracy where there is one, over a ``gr.Loader``, arrays ``(x, y)`` or batches."""
         with self._gate.writing():  # exclude other threads: it uses the session that trains
             with self._state.told(keep=True):
-                self._session.require_own_store()
+                self._session.require_usable("Trainer.evaluate")
                 data = Stream(data) if isinstance(data, Iterator) else data
                 source = self._session.source("Trainer.evaluate", data, batch_size, shuffle=False, seed=0)
             return self._session.evaluate(source, batch_size)
@@ -383,7 +384,7 @@ class Trainer(TrainerBase):
         """
         size = whole("Trainer.predict", "batch_size", batch_size, 1)
         with self._gate.reading():
-            self._session.require_own_store()
+            self._session.require_usable("Trainer.predict")
             parts = prediction_inputs("Trainer.predict", x, size, self._session.names[:-1])
             return (
                 self._session.predict(x, size)

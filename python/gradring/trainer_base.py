@@ -100,7 +100,7 @@ class TrainerBase(Settled):
     def params(self) -> Params:
         """The parameters by name: the live arrays, which the next step reads and changes. Assigning to a name writes into
         its array."""
-        self._session.require_own_store()
+        self._session.require_usable("Trainer.params")
         return self._session.current_params()
 
     @params.setter
@@ -111,7 +111,7 @@ class TrainerBase(Settled):
     @property
     def buffers(self) -> Params:
         """The model's buffers by name, such as running moments: live arrays that are saved but never trained."""
-        self._session.require_own_store()
+        self._session.require_usable("Trainer.buffers")
         self._session.settle()
         return self._session.buffers
 
@@ -119,7 +119,7 @@ class TrainerBase(Settled):
     def session(self) -> Session:
         """The session that runs the steps; its ``grads`` are the gradients of the last one. ``TypeError`` with ``step=``."""
         session = self._of_model()
-        session.require_own_store()
+        session.require_usable("Trainer.session")
         self._shown = self._shown or guarded(session)
         return self._shown
 
@@ -143,6 +143,7 @@ class TrainerBase(Settled):
         """A copy of all that training changes: ``params``, ``optimizer``, and the counts of steps, epochs and
         batches."""
         with self._gate.reading():
+            self._session.require_usable("Trainer.state_dict")
             return self._state.as_dict()
 
     def timings(self) -> Timings:

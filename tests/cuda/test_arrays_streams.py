@@ -197,7 +197,7 @@ def test_a_stream_that_the_device_does_not_have_is_named_and_costs_no_memory():
     address = block.address
     del block
     with cuda.use_stream(0x1230):
-        with pytest.raises(gr.errors.GradringError, match=r"\[memory\] .*; the stream belongs to another device, or was"):
+        with pytest.raises(gr.errors.GradringError, match=r"\[cuda.empty\] .*; the stream belongs to another device, or was"):
             cuda.empty(12345)
         with pytest.raises(gr.errors.GradringError, match=r"\[stream\] .*; the stream belongs to another device, or was"):
             cuda.streams.order(0, 0x1230, 0)

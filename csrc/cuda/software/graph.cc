@@ -68,6 +68,13 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
   GRADRING_ENTER("cudaStreamIsCapturing");
   const CUstream_st* stream = stream_of(handle);
   if (!stream || !status) return note(cudaErrorInvalidResourceHandle);
+  // The legacy stream waits for blocking streams. This ends no capture of theirs, but any use of the legacy stream would.
+  const auto& all = state().streams;
+  if (stream->legacy && std::any_of(all.begin(), all.end(), [stream](const CUstream_st* each) {
+        return each->capture && each->blocking && each->device == stream->device;
+      })) {
+    return note(cudaErrorStreamCaptureImplicit);
+  }
   *status = !stream->capture          ? cudaStreamCaptureStatusNone
             : stream->capture->broken ? cudaStreamCaptureStatusInvalidated
                                       : cudaStreamCaptureStatusActive;

@@ -52,14 +52,7 @@ void DeviceEngine::lose(const Error& error) {
 
 // Orders the engine's streams behind the caller's; that of the copies only if it must be.
 void DeviceEngine::order_behind(void* caller, bool copies) {
-  int code = 0;
-  if (cuda::is_capturing(caller, &code)) {
-    throw Error(
-        Code::kUnavailable,
-        "[step] the current stream is capturing a graph: a step reports to the host, which no graph can do; end "
-        "the capture first");
-  }
-  check(code);
+  cuda::require_no_capture(kWho, caller);
   check(cuda::record(entry_, caller));
   if (planted(Plant::kNoEntryWait)) return;
   check(cuda::wait(compute_.get(), entry_));

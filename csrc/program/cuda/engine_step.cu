@@ -95,6 +95,7 @@ void DeviceEngine::forget_failure() noexcept {
 void DeviceEngine::order_behind_steps(void* stream) {
   if (!ahead_) return;
   const cuda::OnDevice on(kWho, device_.device);
+  cuda::require_no_capture(kWho, stream);
   check(cuda::wait(stream, exit_));
 }
 

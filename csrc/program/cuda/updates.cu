@@ -73,13 +73,7 @@ DeviceUpdates::DeviceUpdates(std::vector<UpdateGroup> groups, const UpdateOption
 
 template <class Queue>
 void DeviceUpdates::in_turn(void* stream, Queue&& queue) {
-  int code = 0;
-  if (cuda::is_capturing(stream, &code)) {
-    throw Error(Code::kUnavailable,
-                "[step] the current stream is capturing a graph: a step reports to the host, which no graph can do; "
-                "end the capture first");
-  }
-  check(code);
+  cuda::require_no_capture(kWho, stream);
   wait_after_failure();
   // One handle does not mean one stream: each thread has its own per-thread stream, and a new stream may have the handle of a
   // destroyed one. So every turn waits; on the stream that had the last turn, this costs the device nothing.
@@ -88,7 +82,7 @@ void DeviceUpdates::in_turn(void* stream, Queue&& queue) {
     queue();
     check(cuda::record(done_, stream));
   } catch (...) {
-    code = cuda::record(done_, stream);
+    const int code = cuda::record(done_, stream);
     if (code != 0) (void)cuda::describe_failure(code);  // the runtime forgets it: it is no failure of a later call
     failed_ = code == 0 ? Failed::kMarked : Failed::kUnmarked;
     throw;

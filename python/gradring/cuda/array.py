@@ -16,6 +16,7 @@ from gradring.cuda.dtypes import dlpack_code, numbers
 __all__ = ["Array", "assign", "copied", "empty", "may_share"]
 
 _CPU, _CUDA = 1, 2  # DLPack's numbers for kinds of devices
+_NEW_MEMORY = "and this needs new memory, which no graph can get: make the array before the capture begins"
 
 
 class Array:
@@ -161,6 +162,7 @@ class Array:
         """A copy in the host's memory, of what was queued on the current stream so far. It waits for that."""
         out = np.empty(self.shape, self.dtype)
         if out.size:
+            streams.require_no_capture("cuda.Array.numpy")
             dense = self if self.contiguous else copied(self)
             handle = streams.current_stream()
             streams.native().read(self.device_number, handle, dense.address, out.reshape(-1).view(np.uint8))
@@ -282,7 +284,8 @@ def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: int
     bytes_ = math.prod(whole) * dtype.itemsize
     if min(whole, default=0) < 0 or bytes_ >= 1 << 63:
         raise ValueError(f"[cuda.empty] shape is {whole}: extents must not be negative, nor have more than 2**63 bytes")
-    block = streams.made("cuda.empty", device, streams.native().DeviceBlock, max(bytes_, 1), *streams.current())
+    kind = streams.native().DeviceBlock
+    block = streams.made("cuda.empty", device, kind, max(bytes_, 1), *streams.current(), why=_NEW_MEMORY)
     return Array(block, 0, whole, dtype)
 
 
@@ -316,6 +319,7 @@ def _write(part: Array, values: ArrayLike | Array) -> None:
             strides = _broadcast(values, part.shape)
         assign(part, values, strides)
         return
+    streams.require_no_capture("cuda.Array: array[...] = values")
     host = values.numpy() if isinstance(values, Array) else np.asarray(values)
     if part.contiguous:
         whole = np.empty(part.shape, part.dtype)

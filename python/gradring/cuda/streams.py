@@ -12,7 +12,17 @@ from typing import Any
 from gradring import cuda_devices
 from gradring.errors import GradringError
 
-__all__ = ["Stream", "current_stream", "handle_of", "interface_stream", "native", "order", "record", "use_stream"]
+__all__ = [
+    "Stream",
+    "current_stream",
+    "handle_of",
+    "interface_stream",
+    "native",
+    "order",
+    "record",
+    "require_no_capture",
+    "use_stream",
+]
 
 LEGACY, PER_THREAD = 1, 2  # CUDA's own handles
 
@@ -30,9 +40,11 @@ def native() -> Any:
         raise
 
 
-def made(who: str, device: int, kind: Any, *arguments: Any) -> Any:
-    """``kind(device, *arguments)``. Raises ``DeviceUnavailable``, with the doctor's words, if there is no such device."""
+def made(who: str, device: int, kind: Any, *arguments: Any, why: str | None = None) -> Any:
+    """``kind(device, *arguments)``. Raises ``DeviceUnavailable``, with the doctor's words, if there is no such device, and the
+    error of ``require_no_capture``."""
     try:
+        require_no_capture(who, why)
         return kind(device, *arguments)
     except (GradringError, ValueError):
         cuda_devices.require(f"cuda:{device}", who)
@@ -128,6 +140,12 @@ def use_stream(stream: Any) -> Iterator[None]:
         yield
     finally:
         _chosen.stack.pop()
+
+
+def require_no_capture(who: str, why: str | None = None) -> None:
+    """Raise ``GradringError`` if the current stream is capturing a graph. All that waits for the device, or takes memory,
+    begins with this: CUDA would end the capture, which so goes on. ``why`` is the rest of the error's text."""
+    native().require_no_capture(who, current_stream(), why)
 
 
 def record(memory: Any, stream: Any) -> None:

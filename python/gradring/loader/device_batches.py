@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from gradring.cuda import Array
+from gradring.cuda import Array, streams
 from gradring.cuda.leased import packed
 from gradring.errors import LoaderError
 from gradring.loader.passes import Pass
@@ -64,6 +64,7 @@ class DeviceBatches:
         me = threading.get_ident()
         if self._reader == me:  # in a function of the source, or in a destructor that garbage collection calls
             raise LoaderError("[loader] this iterator is being read by this thread already, further up its stack")
+        streams.require_no_capture("loader")  # here, because an error further down ends the iterator
         with self._turn:
             self._reader = me
             try:

@@ -194,6 +194,7 @@ class Loader(LoaderSamples):
         return self._iterate(start * self.batch_size * self.world_size, stay=True, in_order=in_order, blocks=blocks)
 
     def _iterate(self, position: int, *, stay: bool = False, **order: Any) -> Iterator[Any]:
+        devices.require_no_capture(self.device, "loader")
         begun = self._begin(position, stay=stay, **order)
         if self.device != devices.CPU:
             most = max(self._maker.size.budget // self._maker.slot_bytes, 2)

@@ -233,6 +233,7 @@ class Layer(Settled):
         then computes. Earlier views stay with the old memory. Raises ``DeviceUnavailable`` if the device cannot be used."""
         place = devices.named(device, f"{type(self).__name__}.to")
         if self.store.device != place:
+            devices.require_no_capture(self.store.device, f"{type(self).__name__}.to")
             self.store.require_idle(f"{type(self).__name__}.to")
             self._adopt(self.store.moved(place))
         return self

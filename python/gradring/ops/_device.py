@@ -21,6 +21,10 @@ from gradring.ops._eager import SCHEMAS, Binding
 __all__ = ["call"]
 
 _BAD_PLACES = {"totals": (2, 4), "fault": (0,)}  # words of a hidden result that are -1 unless the data are bad
+_NEW_MEMORY = (
+    "and this call needs new memory, which no graph can get: call it before the capture begins, or after it has ended; a "
+    "capture can have what writes into an out= that shares no memory with the other arrays, if no array has gaps"
+)
 _HIDDEN_WORDS = 5  # csrc/ops/loss/loss.h: LossTotals
 
 
@@ -93,6 +97,9 @@ class _Call:
     def _run(self) -> None:
         self.native.run(self.device, devices.products_library(), streams.current_stream())
 
+    def _require_memory(self) -> None:
+        streams.require_no_capture(self.name, _NEW_MEMORY)
+
     def _give(self, operand: str, array: Array) -> None:
         changes = self.schema[operand]["access"] != "read"
         if changes and array.read_only:
@@ -103,6 +110,7 @@ class _Call:
 
             array = cast(array, "int64")  # type: ignore[assignment]
         if not self._set(operand, array):
+            self._require_memory()
             dense = copied(array)
             if changes:
                 self.back.append((dense, array))
@@ -124,6 +132,7 @@ class _Call:
     def _result(self, result: str, home: Any) -> Array:
         shape, dtype = self.native.result(result)
         if home is None:
+            self._require_memory()
             array = _made(tuple(shape), dtype, self.device, self.given.values())
             self._set(result, array)
             return array
@@ -137,6 +146,7 @@ class _Call:
         inputs = [array for operand, array in self.arrays.items() if operand != result]
         shares = any(may_share(target, array) for array in inputs)
         if shares or not target.contiguous or not self._set(result, target):
+            self._require_memory()
             array = empty(tuple(shape), dtype, self.device)  # so that the op reads all before anything is overwritten
             self._set(result, array)
             self.back.append((array, target))
@@ -146,6 +156,7 @@ class _Call:
         hidden = self.binding.hidden
         if hidden is None:
             return None
+        self._require_memory()
         array = empty((_HIDDEN_WORDS,), "int64", self.device)
         shape, _ = self.native.result(hidden)
         self.native.set(hidden, array.address, "int64", list(shape), [8] * len(shape))

@@ -86,9 +86,9 @@ class BaseSession(ABC):
         """Take over counts that ``counters`` returned, after parameters and the optimizer's state were replaced as a whole.
         No gradients wait for an update then."""
 
-    def require_own_store(self) -> None:  # noqa: B027 (only a model can move its parameters)
+    def require_usable(self, who: str = "Trainer") -> None:  # noqa: B027 (what follows needs a model or a device)
         """Raise the error for a model whose parameters lie in other memory by now: this session's would be neither read nor
-        written."""
+        written. So, for one on a CUDA device, while the current stream captures a graph. ``who`` names the call."""
 
     def require_whole(self) -> None:  # noqa: B027 (most sessions update all parameters or none)
         """Raise the error for parameters of which only a part has been updated: they cannot be saved."""

@@ -63,8 +63,8 @@ class SessionEvaluation(SessionGraphs):
         """Mean loss and, where the loss counts right answers, accuracy over all samples of this rank, without dropout
         or updates. Errors count batches from ``first_batch``. ``sums`` has the totals of earlier batches, to which
         these are added, and ``predicted`` gets the batches."""
+        self.require_usable("evaluate")
         self.settle()
-        self.require_own_store()
         many = sums is not None
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size, weightless=many)
         feed = self._feed(bound, min(batch_size, len(bound)), rank=rank, world_size=world_size)
@@ -173,7 +173,7 @@ class SessionEvaluation(SessionGraphs):
     def predict(self, x: Any, batch_size: int = 1024, called: Callable[[int], object] = int) -> Array:
         """The model's output for every row of ``x``, without dropout. A model of several inputs takes a tuple of
         them."""
-        self.require_own_store()
+        self.require_usable("predict")
         if self._ahead is not None:
             self._native.order_behind_steps()
         names = self.names[:-1]

@@ -62,6 +62,8 @@ class Forward:
             raise TypeError(
                 f"[predict] {self._model} takes {len(names)} inputs, ({', '.join(names)}), got {len(inputs)}"
             )
+        if self.store.device != devices.CPU:
+            devices.require_no_capture(self.store.device, "predict")
         me = threading.get_ident()
         if me in self._inside:
             raise GradringError(

@@ -79,6 +79,7 @@ class Session(SessionSteps):
         self.rates_changed()
 
     def set_optimizer(self, optimizer: Any) -> None:
+        self.require_usable("Trainer.optimizer")
         self.settle()
         super().set_optimizer(optimizer)
 
@@ -112,8 +113,8 @@ class Session(SessionSteps):
         to which each batch is added before its step. ``begun`` says that ``begin`` has been called for this epoch. What ends an
         epoch early leaves the gradients of an incomplete group waiting.
         """
+        self.require_usable("train_epoch")
         self.settle()
-        self.require_own_store()
         self._programs.store.whole.trained = True
         bound = data if isinstance(data, Bound) else self._bind(data, rows=batch_size)
         if data is bound:
@@ -254,7 +255,7 @@ class Session(SessionSteps):
         assert known is not None
         bound, order, batch_size = known[1], order_of(source), source.batch_size
         source.require_open()
-        self.require_own_store()
+        self.require_usable()
         self._expect(bound, min(batch_size, len(bound)))
         (feed, key), reads = self._epoch_feed(bound, batch_size, epochs.first, 0, **order), self._dtypes
         if not (rows := feed.next_rows()):

@@ -37,6 +37,7 @@ class SessionSteps(SessionEvaluation):
 
     def _step_slowly(self, *given: ArrayLike, **named: ArrayLike) -> Any:
         if self._ahead is not None:
+            self.require_usable("step")
             self._ahead.listen()
         if self.peers is None or self.fitting:
             return self._step_anew(*given, **named)
@@ -51,7 +52,7 @@ class SessionSteps(SessionEvaluation):
         """A step that checks, converts, plans and explains errors. It sets what the fast path accepts the next time."""
         fields = given_fields(self.names, given, named)
         self._require_settled()
-        self.require_own_store()
+        self.require_usable()
         self._programs.store.whole.trained = True
         bound = self._bind(fields, weightless=self._many or self.peers is not None)  # other ranks may have weights
         rows = len(bound)

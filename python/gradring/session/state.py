@@ -192,7 +192,7 @@ class SessionState(CountedSession):
         ``fuse_update`` off, because it would not make them. ``NotBuilt`` with replicas or shards: they sum them in parts."""
         if self.divides or self.workers:
             raise NotBuilt("session.grads is planned for replicas and shards, with the gradients of whole batches")
-        self.require_own_store()
+        self.require_usable()
         if self.fuse_update is not False:
             object.__setattr__(self, "fuse_update", False)  # other code may only read it
             self._programs.clear()
@@ -236,7 +236,7 @@ class SessionState(CountedSession):
             self._meetings.mend()
 
     def require_whole(self) -> None:
-        self.require_own_store()
+        self.require_usable()
         self.settle()
         if self.divides and self._meetings.torn:
             who = "replicas" if self.peers is None else "ranks"
@@ -269,7 +269,7 @@ class SessionState(CountedSession):
     # The optimizer
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
-        self.require_own_store()
+        self.require_usable()
         if self.workers:
             require_asynchronous(self.parallel, self.model, self.loss, optimizer, self.accumulate)
         optimizer.assigned(list(self.params), self.frozen)
@@ -293,7 +293,8 @@ class SessionState(CountedSession):
 
         to_the_end(use)
 
-    def require_own_store(self) -> None:
+    def require_usable(self, who: str = "Trainer") -> None:
+        devices.require_no_capture(self.device, who)
         if self._programs.store.retired:
             now = self.model._store  # not model.store, which may make new memory
             place = self.device if now is None else now.device

@@ -38,6 +38,7 @@ class DeviceUserSession(UserSession):
     """
 
     def __init__(self, function: Any, params: Mapping[str, Any], *, device: str, **options: Any) -> None:
+        devices.require_no_capture(device, "Trainer")
         self._device = devices.number_of(device)
         self._queue, self._sums_of_group = Queue(), dict[str, Any]()
         self._made: Table | None = None
@@ -94,7 +95,11 @@ class DeviceUserSession(UserSession):
         rules = [(rule, rule.state_names, optimizer.rates.index(rule.lr)) for rule in optimizer.rules]
         return {name: rules[number] for name, number in zip(self._trained, numbers, strict=True)}
 
+    def require_usable(self, who: str = "Trainer") -> None:
+        streams.require_no_capture(who)
+
     def set_optimizer(self, optimizer: Optimizer) -> None:
+        self.require_usable("Trainer.optimizer")
         self.settle()
         super().set_optimizer(optimizer)
         self._made = None
@@ -109,6 +114,7 @@ class DeviceUserSession(UserSession):
     def step(self, batch: Any) -> Any:
         """Queue one batch, and an update unless gradients accumulate. Returns the loss, which waits when it is read."""
         began = time.perf_counter()
+        self.require_usable("step")
         self._require_untorn()
         self._listen_to_device()
         if self._pending == self._options.accumulate:  # an interrupt came before the update
@@ -279,6 +285,7 @@ class DeviceUserSession(UserSession):
         super().require_whole()
 
     def require_whole(self) -> None:
+        self.require_usable()
         self._require_untorn()
         self.settle()
 

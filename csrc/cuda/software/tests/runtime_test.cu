@@ -170,6 +170,30 @@ TEST_CASE("which calls a capture forbids to which thread depends on its mode") {
   }
 }
 
+TEST_CASE("the legacy stream says that a stream captures which waits for it, and its use ends that capture") {
+  for (const unsigned flags : {cudaStreamNonBlocking, cudaStreamDefault}) {
+    restart({});
+    const bool waits = flags == cudaStreamDefault;
+    cudaStream_t stream = nullptr;
+    cudaEvent_t event = nullptr;
+    cudaGraph_t graph = nullptr;
+    REQUIRE(cudaStreamCreateWithFlags(&stream, flags) == cudaSuccess);
+    REQUIRE(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+    for (const bool used : {false, true}) {
+      REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+      cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+      CHECK(cudaStreamIsCapturing(nullptr, &status) == (waits ? cudaErrorStreamCaptureImplicit : cudaSuccess));
+      CHECK(status == cudaStreamCaptureStatusNone);
+      if (used) CHECK(cudaEventRecord(event, nullptr) == (waits ? cudaErrorStreamCaptureImplicit : cudaSuccess));
+      CHECK(cudaStreamEndCapture(stream, &graph) == (used && waits ? cudaErrorStreamCaptureInvalidated : cudaSuccess));
+      if (graph != nullptr) REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);
+    }
+    REQUIRE(cudaEventDestroy(event) == cudaSuccess);
+    REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
+    CHECK(leaks() == "");
+  }
+}
+
 TEST_CASE("a capture is refused on the legacy stream, in another thread's hands, and across two captures") {
   restart({});
   cudaGraph_t graph = nullptr;
