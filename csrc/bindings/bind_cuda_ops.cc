@@ -37,6 +37,7 @@ void bind_cuda_ops(py::module_& m) {
            py::arg("op"), py::arg("name"), py::arg("names"), py::arg("attributes"))
       .def("set", &DeviceCall::set, py::arg("operand"), py::arg("address"), py::arg("dtype"), py::arg("shape"),
            py::arg("strides"))
+      .def("is_apart", &DeviceCall::is_apart, py::arg("operand"))
       .def("check", &DeviceCall::check)
       .def_property_readonly("ranks_fit", &DeviceCall::ranks_fit)
       .def("result", &DeviceCall::result, py::arg("operand"))

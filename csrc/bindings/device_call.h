@@ -74,6 +74,8 @@ class DeviceCall {
     return has_dense_vectors(layout, tensor.shape, tensor.strides, static_cast<int64_t>(size_of(tensor.dtype)),
                              layout == Layout::kMatrix);
   }
+  // Whether a result may not even be the very memory of an operand.
+  bool is_apart(const std::string& operand) const { return op_->operands[place_of(operand)].apart; }
   const OpCall& call() const noexcept { return call_; }
   void check() const { check_call(call_, false); }
   bool ranks_fit() const {

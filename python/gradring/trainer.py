@@ -380,7 +380,8 @@ class Trainer(TrainerBase):
         """The model's outputs for samples ``x`` of shape (N, ...): an array of N rows.
 
         ``x`` is an array or an object that can become one, the path of an ``.npy`` file, a ``gr.Loader`` (its
-        field ``"x"``, or the first one if they have no names, in the samples' own order), or an iterable of batches.
+        field ``"x"``, or the first one if they have no names, in the samples' own order), or an iterable of batches. The
+        outputs are NumPy's, also of arrays on a CUDA device.
         """
         size = whole("Trainer.predict", "batch_size", batch_size, 1)
         with self._gate.reading():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gradring as gr
+from device_producers import on_device
 from gradring import cuda
 
 
@@ -121,7 +122,9 @@ def test_an_interface_that_breaks_its_protocol_is_named_with_the_argument(withou
         (lambda: gr.ops.matmul(x, foreign), "matmul: b"),
         (lambda: gr.Trainer(step=lambda p, b: (0.0, p), params={"w": foreign}), r"Trainer: params\['w'\]"),
     ):
-        with pytest.raises(TypeError, match=rf"^\[{where}\] the __cuda_array_interface__ of this SimpleNamespace {said}"):
+        with pytest.raises(
+            TypeError, match=rf"^\[{where}\] the __cuda_array_interface__ of this SimpleNamespace {said}"
+        ):
             call()
 
 
@@ -175,3 +178,78 @@ def test_a_tensor_that_breaks_dlpack_is_named_with_the_argument(changed, said):
 def test_a_tensor_whose_place_is_no_pair_is_named(device):
     with pytest.raises(TypeError, match=r"^\[from_dlpack\] a Broken breaks .*: __dlpack_device__\(\) must return"):
         cuda.from_dlpack(Broken(device=device))
+
+
+SHARED = {
+    "out is an argument": lambda a, b, c: gr.ops.matmul(a, b, out=a),
+    "out is a part of an argument": lambda a, b, c: gr.ops.matmul(a[:4, :4], b[:4, :4], out=a[2:6, 2:6]),
+    "out is beside an argument": lambda a, b, c: gr.ops.matmul(a[:, ::2], b[:4, :4], out=a[:, 1::2]),
+    "out may be the argument": lambda a, b, c: gr.ops.gelu(a, out=a),
+    "out overlaps the argument": lambda a, b, c: gr.ops.softmax(a[:7], out=a[1:]),
+    "out is the argument backwards": lambda a, b, c: gr.ops.gelu(a, out=a[::-1]),
+    "a result is an argument": lambda a, b, c: gr.ops.linear_vjp(a, b, c, out=(None, c, None)),
+    "two results are one array": lambda a, b, c: gr.ops.linear_vjp(a, b, b, out=(c, c, None)),
+    "two results overlap": lambda a, b, c: gr.ops.linear_vjp(a, b, b, out=(c, None, c[3])),
+    "a parameter is its gradient": lambda a, b, c: gr.ops.sgd_update(a, a, lr=0.5),
+    "a parameter overlaps its gradient": lambda a, b, c: gr.ops.sgd_update(a[:7], a[1:], lr=0.5),
+    "two states are one": lambda a, b, c: gr.ops.adam_update(a, b, c, c, step=1, lr=0.5),
+    "a state is a parameter": lambda a, b, c: gr.ops.adam_update(a, b, a, c, step=1, lr=0.5),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_results_share_memory_where_they_may_on_the_host(name):
+    """A call has the host's error, before anything is written, or the host's results, in all arrays."""
+    rng = np.random.default_rng(7)
+    host = [rng.standard_normal((8, 8)).astype(np.float32) for _ in range(3)]
+    host[2] = abs(host[2])
+    there = [on_device(array) for array in host]
+    texts = []
+    for arrays in (host, there):
+        try:
+            SHARED[name](*arrays)
+            texts.append("")
+        except ValueError as error:
+            texts.append(str(error))
+    assert texts[0] == texts[1]
+    for one, other in zip(host, there, strict=True):
+        np.testing.assert_allclose(other.numpy(), one, rtol=1e-5, atol=1e-6)
+
+
+def test_a_result_with_several_elements_in_one_place_is_refused():
+    x, row = on_device(np.ones((4, 3), np.float32)), on_device(np.zeros(3, np.float32))
+    out = cuda.Array(row._memory, 0, (4, 3), np.float32, (0, 4))
+    with pytest.raises(ValueError, match=r"\[gelu\] out may have several elements in one place"):
+        gr.ops.gelu(x, out=out)
+    assert not row.numpy().any()
+
+
+USES = {
+    "gelu: x": lambda a: gr.ops.gelu(a),
+    "gelu: out": lambda a: gr.ops.gelu(on_device(np.ones((3, 4), np.float32)), out=a),
+    "cuda.Array.numpy": lambda a: a.numpy(),
+    r"cuda.Array: array\[...\] = values": lambda a: a.__setitem__(..., 1.0),
+    "cuda.Array: values": lambda a: on_device(np.ones((3, 4), np.float32)).__setitem__(..., a),
+    "as_array": lambda a: cuda.as_array(a, "as_array"),
+    "Trainer: x": lambda a: gr.Trainer(gr.nn.Linear(4, 2), device="cuda").step(a, on_device(np.zeros(3, np.int32))),
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_memory_that_was_freed_under_an_array_is_named(name):
+    arena = cuda.streams.native().DeviceArena(0, 48)
+    interface = {
+        "shape": (3, 4),
+        "typestr": "<f4",
+        "data": (arena.address, False),
+        "strides": None,
+        "stream": None,
+        "version": 3,
+    }
+    array = cuda.as_array(SimpleNamespace(__cuda_array_interface__=interface))
+    USES[name](array)
+    del arena
+    with pytest.raises(
+        ValueError, match=rf"\[{name}\] the memory under this cuda.Array was freed by its owner, a SimpleName"
+    ):
+        USES[name](array)

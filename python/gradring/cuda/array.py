@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from gradring.cuda import streams
 from gradring.cuda.dtypes import dlpack_code, numbers
 
-__all__ = ["Array", "assign", "copied", "empty", "may_share"]
+__all__ = ["Array", "assign", "copied", "empty", "may_share", "steps_over_itself"]
 
 _CPU, _CUDA = 1, 2  # DLPack's numbers for kinds of devices
 _NEW_MEMORY = "and this needs new memory, which no graph can get: make the array before the capture begins"
@@ -163,6 +163,7 @@ class Array:
         out = np.empty(self.shape, self.dtype)
         if out.size:
             streams.require_no_capture("cuda.Array.numpy")
+            self.require_living("cuda.Array.numpy")
             dense = self if self.contiguous else copied(self)
             handle = streams.current_stream()
             streams.native().read(self.device_number, handle, dense.address, out.reshape(-1).view(np.uint8))
@@ -210,6 +211,19 @@ class Array:
         look = np.lib.stride_tricks.as_strided(np.empty(0, "i1"), self.shape, dense_strides(self.shape, 1))
         new = look.reshape(*shape).shape
         return Array(self._memory, self._offset, new, self.dtype, None, self.read_only)
+
+    def require_living(self, argument: str) -> None:
+        """Raise ``ValueError``, which names ``argument``, if another library has freed the memory under the array. Memory that
+        is free in that library's pool cannot be told from memory in use."""
+        owner = getattr(self._memory, "owner", None)
+        if owner is None or not self.size:
+            return
+        low, high = _span(self)
+        if streams.native().locate(low, high - low)[0] != "device":
+            raise ValueError(
+                f"[{argument}] the memory under this cuda.Array was freed by its owner, a {type(owner).__name__}, which must "
+                "not free it while arrays over it are in use: copy it before, with gr.cuda.copied(array)"
+            )
 
     def record_stream(self, stream: Any) -> None:
         """Say that work on this stream uses the array, too: its memory is not used again before that work is done."""
@@ -312,6 +326,9 @@ def assign(to: Array, values: Array, strides: Sequence[int]) -> None:
 
 
 def _write(part: Array, values: ArrayLike | Array) -> None:
+    part.require_living("cuda.Array: array[...] = values")
+    if isinstance(values, Array):
+        values.require_living("cuda.Array: values")
     if isinstance(values, Array) and values.device_number == part.device_number and values.dtype == part.dtype:
         strides = _broadcast(values, part.shape)
         if may_share(part, values):
@@ -353,6 +370,17 @@ def may_share(a: Array, b: Array) -> bool:
     """Whether the memory between the first and the last byte of two arrays overlaps."""
     (a_low, a_high), (b_low, b_high) = _span(a), _span(b)
     return a.size > 0 and b.size > 0 and a_low < b_high and b_low < a_high
+
+
+def steps_over_itself(array: Array) -> bool:
+    """Whether its strides show that no two elements are in one place: in the order of the strides, each axis steps over all
+    that the axes before it reach."""
+    reach = array.itemsize
+    for step, extent in sorted((abs(s), e) for s, e in zip(array.strides, array.shape, strict=True) if e > 1):
+        if step < reach:
+            return False
+        reach += (extent - 1) * step
+    return True
 
 
 def _part(array: Array, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:

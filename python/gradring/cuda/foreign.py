@@ -95,6 +95,7 @@ def as_array(value: Any, argument: str = "array", device: int | None = None) -> 
     """
     if isinstance(value, Array):
         array = value
+        array.require_living(argument)
     else:
         detached = value.detach() if hasattr(value, "detach") else value
         interface = _interface(detached)

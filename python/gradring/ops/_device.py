@@ -7,15 +7,16 @@ the device but what must look at numbers: ops with labels or ids, and losses tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from gradring import devices
 from gradring.cuda import Array, as_array, copied, empty, is_device_array, streams
-from gradring.cuda.array import assign, may_share
+from gradring.cuda.array import assign, may_share, steps_over_itself
 from gradring.errors import NotBuilt
+from gradring.ops._convert import may_share as share_elements
 from gradring.ops._eager import SCHEMAS, Binding
 
 __all__ = ["call"]
@@ -53,6 +54,7 @@ class _Call:
     ) -> None:
         self.made, self.binding, self.native, self.schema = made, binding, native, schema
         self.arrays, self.given = arrays, given
+        self.lies = dict(arrays)  # where the arguments and results that were given lie, though the kernel may get copies
         self.name: str = made.__name__
         self.device = next(iter(arrays.values())).device_number
         self.back: list[tuple[Array, Array]] = []  # results that the kernel writes elsewhere, and where they belong
@@ -60,6 +62,12 @@ class _Call:
     def run(self, attributes: list[Any], unwanted: list[str], out: Any) -> Any:
         for operand, array in self.arrays.items():
             self._give(operand, array)
+        changed: list[str] = []
+        for operand, array in self.lies.items():
+            if self.schema[operand]["access"] == "update":
+                reads = [other for other in self.lies if self.schema[other]["access"] != "update"]
+                self._require_apart(operand, operand, array, [*reads, *changed])
+                changed.append(operand)
         if not self.native.ranks_fit and self.binding.other_ranks is not None:
             raise NotBuilt(f"[{self.name}] stacks of matrices on a device are planned: give each matrix alone")
         self.native.check()
@@ -143,6 +151,16 @@ class _Call:
             )
         if target.read_only:
             raise ValueError(f"[{self.name}] out is read-only")
+        given = "out" if len(self.binding.results) == 1 else result
+        if target.size and not steps_over_itself(target):
+            raise ValueError(
+                f"[{self.name}] {given} may have several elements in one place (its strides are {target.strides}): give it "
+                "memory for each of them"
+            )
+        apart = self.native.is_apart(result)
+        others = [other for other in self.lies if apart or self.schema[other]["access"] == "write"]
+        self._require_apart(result, given, target, others)
+        self.lies[result] = target
         inputs = [array for operand, array in self.arrays.items() if operand != result]
         shares = any(may_share(target, array) for array in inputs)
         if shares or not target.contiguous or not self._set(result, target):
@@ -151,6 +169,13 @@ class _Call:
             self._set(result, array)
             self.back.append((array, target))
         return target
+
+    def _require_apart(self, operand: str, name: str, array: Array, others: Iterable[str]) -> None:
+        """The rule of ``csrc/bindings/eager_op.cc`` for arrays of the host."""
+        for other in others:
+            if other != operand and _share(array, self.lies[other]):
+                shown = _shown_names(self.binding).get(other, other)
+                raise ValueError(f"[{self.name}] {name} shares memory with {shown}: give it memory of its own")
 
     def _hidden(self) -> Array | None:
         hidden = self.binding.hidden
@@ -191,6 +216,24 @@ class _Call:
             if out is not None and own is not None
             else (array if array is None or array.shown is None else array.shown)
         )
+
+
+class _Look:
+    """Where an array lies, for NumPy, which never reads it."""
+
+    def __init__(self, array: Array) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (array.address, True),
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": f"|V{array.itemsize}",
+        }
+
+
+def _share(first: Array, second: Array) -> bool:
+    """Whether two arrays share an element."""
+    return may_share(first, second) and share_elements(np.asarray(_Look(first)), np.asarray(_Look(second)))
 
 
 def _shown_names(binding: Binding) -> dict[str, str]:
