@@ -132,57 +132,109 @@ GRADRING_INLINE void pack_tile(const Side& side, int64_t line, int64_t lines, in
   cut_tile<kPieces>(turned, S, S * S, to, range);
 }
 
-// Packs a panel: lines [line, line + lines), at most 32, of steps [step, step + steps). For each block of 32 steps there are the
-// pieces of the first 16 lines, and then, if there are more than 16, those of the others.
+// Packs a panel, some parts at a time: lines [line, line + lines), at most 32, of steps [step, step + steps). For each block of 32
+// steps there are the pieces of the first 16 lines, and then, if there are more than 16, those of the others.
 template <int kPieces>
-Exponents pack_panel(const Side& side, int64_t line, int64_t lines, int64_t step, int64_t steps,
-                     uint16_t* to) noexcept {
-  Magnitudes range;
-  const int64_t tiles = lines > kTileSide ? 2 : 1;
-  const auto pack = [&](int64_t tile, int64_t p) __attribute__((always_inline)) {
-    const int64_t left = lines - tile * kTileSide;
-    pack_tile<kPieces>(side, line + tile * kTileSide, left < kTileSide ? left : kTileSide, step + p,
-                       steps - p < kTileDepth ? steps - p : kTileDepth,
-                       to + (p / kTileDepth * tiles + tile) * kPieces * kTileElements, range);
-  };
-  if (side.along) {
-    for (int64_t tile = 0; tile < tiles; ++tile)
-      for (int64_t p = 0; p < steps; p += kTileDepth) pack(tile, p);
-    return exponents_of(range);
+class PanelPacker {
+ public:
+  PanelPacker() = default;
+  PanelPacker(const Side& side, int64_t line, int64_t lines, int64_t step, int64_t steps, uint16_t* to) noexcept
+      : side_(side), line_(line), lines_(lines), step_(step), steps_(steps), to_(to) {
+    tiles_ = lines > kTileSide ? 2 : 1;
+    together_ = !side.along && !side.row_is_line && lines == kPanelLines ? steps / kTileDepth : 0;
+    const int64_t blocks = (steps + kTileDepth - 1) / kTileDepth;
+    parts_ = together_ * kParts + (blocks - together_) * tiles_;
   }
-  // The lines of two steps are far apart in memory, so no hardware prefetcher follows; often they fall into the same few sets of
-  // the first cache, so they are fetched into the second.
-  const bool together = !side.row_is_line && lines == kPanelLines;
-  int64_t p = 0;
-  for (; p < steps; p += kTileDepth) {
-    const float* const here = side.at(line, step + p);
-    const float* const next = here + kTileDepth * side.ld;
-    const int64_t ahead = steps - p - kTileDepth;
-    if (!together || ahead < 0) {
-      for (int64_t i = 0; i < kTileDepth && i < ahead; ++i) {
-        __builtin_prefetch(next + i * side.ld, 0, 2);
-        __builtin_prefetch(next + i * side.ld + lines - 1, 0, 2);
+
+  int64_t parts() const noexcept { return parts_; }
+  uint16_t* to() const noexcept { return to_; }
+
+  // Packs the parts that are left, but none from `end` on.
+  void pack(int64_t end) noexcept {
+    if (next_ >= end) return;
+    Magnitudes range = range_;
+    for (; next_ < end; ++next_) {
+      if (next_ < together_ * kParts) {
+        pack_rows(next_ / kParts * kTileDepth, next_ % kParts * kPartRows, range);
+        continue;
       }
-      for (int64_t tile = 0; tile < tiles; ++tile) pack(tile, p);
-      continue;
+      const int64_t part = next_ - together_ * kParts;
+      if (side_.along) {  // a line's steps lie side by side, so one line of tiles follows the other
+        const int64_t blocks = (steps_ + kTileDepth - 1) / kTileDepth;
+        pack_tile_at(part / blocks, part % blocks * kTileDepth, range);
+      } else {
+        pack_tile_at(part % tiles_, (together_ + part / tiles_) * kTileDepth, range);
+      }
     }
-    uint16_t* const out = to + p * kPanelLines * kPieces;
-    for (int64_t i = 0; i < kTileSide; ++i) {
+    range_ = range;
+  }
+
+  // Packs all that is left, and returns the range of the panel's numbers.
+  Exponents finish() noexcept {
+    pack(parts_);
+    return exponents_of(range_);
+  }
+
+ private:
+  static constexpr int64_t kPartRows = 4;
+  static constexpr int64_t kParts = kTileSide / kPartRows;  // of a block of steps whose two tiles are packed together
+
+  GRADRING_INLINE void pack_tile_at(int64_t tile, int64_t p, Magnitudes& range) noexcept {
+    const int64_t left = lines_ - tile * kTileSide;
+    if (side_.along) {
+      for (int64_t i = 0; i < kTileSide && i < left; ++i) {
+        const float* const ahead = side_.at(line_ + tile * kTileSide + i, step_ + p) + 2 * kTileDepth;
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + kTileDepth - 1, 0, 2);
+      }
+    } else if (tile == 0) {
+      // The lines of two steps are far apart in memory, so no hardware prefetcher follows; often they fall into the same few sets
+      // of the first cache, so they are fetched into the second.
+      const float* const next = side_.at(line_, step_ + p + kTileDepth);
+      for (int64_t i = 0; i < kTileDepth && i < steps_ - p - kTileDepth; ++i) {
+        __builtin_prefetch(next + i * side_.ld, 0, 2);
+        __builtin_prefetch(next + i * side_.ld + lines_ - 1, 0, 2);
+      }
+    }
+    pack_tile<kPieces>(side_, line_ + tile * kTileSide, left < kTileSide ? left : kTileSide, step_ + p,
+                       steps_ - p < kTileDepth ? steps_ - p : kTileDepth,
+                       to_ + (p / kTileDepth * tiles_ + tile) * kPieces * kTileElements, range);
+  }
+
+  // Packs rows [first, first + kPartRows) of both tiles of steps p to p + 31.
+  GRADRING_INLINE void pack_rows(int64_t p, int64_t first, Magnitudes& range) noexcept {
+    const float* const here = side_.at(line_, step_ + p);
+    const float* const next = here + kTileDepth * side_.ld;
+    const int64_t ahead = steps_ - p - kTileDepth;
+    uint16_t* const out = to_ + p * kPanelLines * kPieces;
+    for (int64_t i = first; i < first + kPartRows; ++i) {
       for (int64_t half = 0; half < 2; ++half) {
         const int64_t q = half * kTileSide + i;
         if (q >= ahead) continue;
-        __builtin_prefetch(next + q * side.ld, 0, 2);
-        __builtin_prefetch(next + q * side.ld + kTileSide, 0, 2);
+        __builtin_prefetch(next + q * side_.ld, 0, 2);
+        __builtin_prefetch(next + q * side_.ld + kTileSide, 0, 2);
       }
       for (int64_t j = 0; j < kPanelLines; j += kWidth<float>) {
-        const float* const from = here + i * side.ld + j;
+        const float* const from = here + i * side_.ld + j;
         const int64_t tile = j / kTileSide, column = j % kTileSide;
-        cut_pair<kPieces>(load(from), load(from + kTileSide * side.ld),
+        cut_pair<kPieces>(load(from), load(from + kTileSide * side_.ld),
                           out + tile * kPieces * kTileElements + (i * kTileSide + column) * 2, range);
       }
     }
   }
-  return exponents_of(range);
+
+  Magnitudes range_;
+  Side side_{};
+  int64_t line_ = 0, lines_ = 0, step_ = 0, steps_ = 0;
+  uint16_t* to_ = nullptr;
+  int64_t tiles_ = 1, together_ = 0;  // blocks of steps whose two tiles are packed together come first
+  int64_t parts_ = 0, next_ = 0;
+};
+
+template <int kPieces>
+Exponents pack_panel(const Side& side, int64_t line, int64_t lines, int64_t step, int64_t steps,
+                     uint16_t* to) noexcept {
+  return PanelPacker<kPieces>(side, line, lines, step, steps, to).finish();
 }
 
 }  // namespace gradring::GRADRING_ISA_NAMESPACE

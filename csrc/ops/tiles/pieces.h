@@ -39,6 +39,11 @@ GRADRING_INLINE PiecesPlan pieces_plan(const MatmulArguments<float>& g, int piec
   const int64_t bytes = larger(1, plan.panel_elements * 2);
   plan.block_panels = larger(2, kBlockBytes / bytes);
   plan.strip_panels = larger(2, kStripBytes / bytes);
+  // Where all of packed B fits into the second cache, one row of blocks follows another, so that a consumer's arrays are read and
+  // written along their rows, as the hardware's prefetcher expects.
+  if (g.epilogue.consumer.take && plan.step_blocks == 1 && plan.column_panels * bytes <= kBlockBytes) {
+    plan.block_panels = 1;
+  }
   plan.lanes_down = 1;
   plan.lanes_across = lanes;
   if (lanes == 1) return plan;
@@ -70,7 +75,7 @@ GRADRING_INLINE PiecesMemory pieces_memory(const PiecesPlan& plan) noexcept {
   PiecesMemory memory;
   memory.a_panels = smaller(plan.row_panels, plan.block_panels);
   // The rectangle of a lane may have fewer panels, but never more.
-  memory.b_panels = plan.row_panels > plan.block_panels ? smaller(plan.column_panels, plan.strip_panels) : 1;
+  memory.b_panels = smaller(plan.column_panels, plan.row_panels > plan.block_panels ? plan.strip_panels : 2);
   memory.a_bytes = static_cast<size_t>(memory.a_panels * plan.panel_elements) * 2;
   memory.b_bytes = static_cast<size_t>(memory.b_panels * plan.panel_elements) * 2;
   memory.exponent_bytes = in_lines(static_cast<size_t>(memory.a_panels + memory.b_panels) * sizeof(Exponents));
@@ -145,15 +150,60 @@ GRADRING_INLINE Fetch fetch_packed(const uint16_t* next, int64_t bytes, int64_t 
           products * rows};
 }
 
-// Fetches the panel of `side` that begins at `line`, to be packed. Whole panels alone are fetched.
-GRADRING_INLINE Fetch fetch_source(const Side& side, int64_t line, int64_t step, int64_t products) noexcept {
-  const auto bytes = side.ld * static_cast<int64_t>(sizeof(float));
-  const int64_t rows = divide_up(kPanel, products);
-  const auto* from = reinterpret_cast<const char*>(side.at(line, step));
-  if (side.along) return {from, rows * bytes, bytes, 128, static_cast<int>(rows)};
-  // One product's blocks of steps fetch a part of the steps, in order.
-  return {from, 0, bytes, rows * bytes, static_cast<int>(rows)};
-}
+// What is done beside the products of a block: a part of packing the next panel of B, and of what the consumer does with the block
+// before. The tile unit leaves the vector units idle, and waiting for memory takes longer than both.
+template <int kPieces>
+struct Beside {
+  using Take = TileConsumer<float>;
+  static constexpr int64_t kTakenRows = 4;  // at least so many at a time
+
+  PanelPacker<kPieces> packer;
+  int64_t turns = 1, turn = 0;  // of the products of the panel
+
+  const Take* consumer_of_all = nullptr;  // null: these products have none
+  const Take* consumer = nullptr;         // null: no block waits for it
+  Block taken{};                          // the block that waits, whose first `rows_taken` rows are done
+  int64_t rows_taken = 0;
+  Block touched{};  // the block that is being computed
+  int64_t rows_touched = 0;
+  int64_t rows_each = kPanel;
+  int now = 0;  // the sums that are being computed
+  alignas(64) float sums[2][kPanel * kPanel];
+
+  void take(int64_t rows) noexcept {
+    const int64_t more = smaller(rows, taken.rows - rows_taken);
+    if (!consumer || more <= 0) return;
+    consumer->take(consumer->context, taken.row + rows_taken, more, taken.column, taken.columns,
+                   sums[1 - now] + rows_taken * kPanel, kPanel);
+    rows_taken += more;
+  }
+  void touch(const Take& by, int64_t rows) noexcept {
+    const int64_t end = smaller(rows_touched + rows, touched.rows);
+    for (; rows_touched < end; ++rows_touched) {
+      const int64_t at = (touched.row + rows_touched) * by.touched_ld + touched.column;
+      for (float* const array : by.touched) {
+        if (!array) continue;
+        __builtin_prefetch(array + at, 0, 2);
+        __builtin_prefetch(array + at + kTileSide, 0, 2);
+        __builtin_prefetch(array + at + touched.columns - 1, 0, 2);
+      }
+    }
+  }
+  // Gives the consumer the rest of the block that waits, and lets the sums of now wait.
+  void swap(const Take* next, const Block& block) noexcept {
+    take(kPanel);
+    consumer = next, taken = block, rows_taken = 0, now = 1 - now;
+  }
+
+  static void some(void* context) noexcept {
+    auto& self = *static_cast<Beside*>(context);
+    ++self.turn;
+    self.packer.pack(self.packer.parts() * smaller(self.turn, self.turns) / self.turns);
+    if (!self.consumer_of_all) return;
+    self.touch(*self.consumer_of_all, self.rows_each);
+    self.take(self.rows_each);
+  }
+};
 
 template <int kPieces>
 struct PiecesRectangle {
@@ -167,7 +217,7 @@ struct PiecesRectangle {
   // One block of C, over steps [step, step + steps).
   GRADRING_INLINE void multiply(const Block& block, int64_t step, int64_t steps, const uint16_t* a,
                                 const Exponents& a_range, const uint16_t* b, const Exponents& b_range,
-                                const Fetch& fetch, int64_t number) const noexcept {
+                                const Fetch& fetch, int64_t number, Beside<kPieces>& beside) const noexcept {
     const MatmulEpilogue<float>& e = g.epilogue;
     const bool last = step + steps == g.k;
     const bool finish_here = last && needs_finish(e);
@@ -176,8 +226,9 @@ struct PiecesRectangle {
     const bool add_to_c = step > 0 || e.accumulate;
     const bool consume = last && e.consumer.take;
     const bool whole = block.rows == kPanel && block.columns == kPanel;
-    alignas(64) float out[kPanel * kPanel];
+    float* const out = beside.sums[beside.now];
     TileBlockWork work;
+    work.beside = Beside<kPieces>::some, work.context = &beside;
     work.down = block.rows > kTileSide ? 2 : 1, work.across = block.columns > kTileSide ? 2 : 1;
     work.a = a, work.b = b;
     work.a_down = work.b_across = kPieces * kTileElements;
@@ -192,7 +243,10 @@ struct PiecesRectangle {
       work.fetch_stride = fetch.stride, work.fetch_advance = fetch.advance, work.fetch_rows = fetch.rows;
     }
     if (consume) {
-      fetch_touched(block);
+      beside.consumer_of_all = &e.consumer;
+      beside.touched = block, beside.rows_touched = 0;
+      beside.rows_each =
+          larger(Beside<kPieces>::kTakenRows, divide_up(kPanel, larger(1, work.step_blocks * kBeside[kPieces - 1])));
     } else if (step > 0) {
       for (int64_t i = 0; i < block.rows; ++i) {
         const float* const row = g.c + (block.row + i) * g.ldc + block.column;
@@ -208,27 +262,13 @@ struct PiecesRectangle {
     }
     float* const c = g.c + block.row * g.ldc + block.column;
     if (consume && !finish_here) {
-      add_block(g, block, out, add_to_c, with_bias, relu, out, kPanel);
-      e.consumer.take(e.consumer.context, block.row, block.rows, block.column, block.columns, out, kPanel);
-      return;
+      if (add_to_c || with_bias || relu) add_block(g, block, out, add_to_c, with_bias, relu, out, kPanel);
+      return beside.swap(&e.consumer, block);
     }
     if (!direct) add_block(g, block, out, add_to_c, with_bias, relu, c, g.ldc);
     if (finish_here) {
       finish(g, block, sums ? sums + block.row / kPanel * g.n : nullptr, relu_in_tile(e));
       if (consume) hand_over(g, block);
-    }
-  }
-
-  GRADRING_INLINE void fetch_touched(const Block& block) const noexcept {
-    const TileConsumer<float>& consumer = g.epilogue.consumer;
-    for (float* const array : consumer.touched) {
-      if (!array) continue;
-      const float* row = array + block.row * consumer.touched_ld + block.column;
-      for (int64_t i = 0; i < block.rows; ++i, row += consumer.touched_ld) {
-        __builtin_prefetch(row, 1);
-        __builtin_prefetch(row + kTileSide, 1);
-        __builtin_prefetch(row + block.columns - 1, 1);
-      }
     }
   }
 
@@ -240,6 +280,7 @@ struct PiecesRectangle {
     auto* const b_range = a_range + sizes.a_panels;
     const bool fetches = g.k * g.n * static_cast<int64_t>(sizeof(float)) > kL2Bytes / 2;
     const bool keep = rows.end - rows.begin > plan.block_panels;  // panels of B serve more than one block of A
+    Beside<kPieces> beside;
     const Side a_side{g.a, g.lda, g.m, g.k, !g.trans_a, true}, b_side{g.b, g.ldb, g.n, g.k, g.trans_b, false};
     for (int64_t strip = columns.begin; strip < columns.end; strip += plan.strip_panels) {
       const int64_t strip_end = smaller(strip + plan.strip_panels, columns.end);
@@ -249,16 +290,28 @@ struct PiecesRectangle {
           const int64_t end = smaller(first + plan.block_panels, rows.end);
           for (int64_t across = strip; across < strip_end; ++across) {
             const int64_t column = across * kPanel, width = smaller(kPanel, g.n - column);
-            const int64_t kept = keep ? across - strip : 0;
+            const auto packer = [&](int64_t from, uint16_t * to) __attribute__((always_inline)) {
+              return PanelPacker<kPieces>(b_side, from, smaller(kPanel, g.n - from), step, steps, to);
+            };
+            const int64_t kept = keep ? across - strip : (across - strip) % 2;
             uint16_t* const b_panel = b + kept * plan.panel_elements;
-            if (!keep || first == rows.begin) {
-              b_range[kept] = pack_panel<kPieces>(b_side, column, width, step, steps, b_panel);
+            const bool packs = !keep || first == rows.begin;
+            if (packs) {
+              if (across == strip) beside.packer = packer(column, b_panel);
+              b_range[kept] = beside.packer.finish();
             }
             Fetch fetch;
-            if (fetches && across + 1 < strip_end && column + 2 * kPanel <= g.n) {
-              fetch = keep && first != rows.begin ? fetch_packed(b_panel + plan.panel_elements, plan.panel_elements * 2,
-                                                                 end - first, divide_up(steps, kTileDepth))
-                                                  : fetch_source(b_side, column + kPanel, step, end - first);
+            beside.packer = {};
+            if (across + 1 < strip_end) {
+              if (packs) {
+                const int64_t next = keep ? kept + 1 : 1 - kept;
+                beside.packer = packer(column + kPanel, b + next * plan.panel_elements);
+                beside.turn = 0;
+                beside.turns = larger(1, (end - first) * divide_up(steps, kTileDepth) * kBeside[kPieces - 1]);
+              } else if (fetches && end - first > 1) {
+                fetch = fetch_packed(b_panel + plan.panel_elements, plan.panel_elements * 2, end - first,
+                                     divide_up(steps, kTileDepth));
+              }
             }
             for (int64_t down = first; down < end; ++down) {
               const int64_t row = down * kPanel, height = smaller(kPanel, g.m - row);
@@ -267,12 +320,13 @@ struct PiecesRectangle {
                 a_range[down - first] = pack_panel<kPieces>(a_side, row, height, step, steps, a_panel);
               }
               multiply({row, height, column, width}, step, steps, a_panel, a_range[down - first], b_panel,
-                       b_range[kept], fetch, down - first);
+                       b_range[kept], fetch, down - first, beside);
             }
           }
         }
       }
     }
+    beside.swap(nullptr, {});
   }
 };
 

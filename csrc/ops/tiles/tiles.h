@@ -57,7 +57,12 @@ struct TileBlockWork {
   const char* fetch = nullptr;
   int64_t fetch_stride = 0, fetch_advance = 0;
   int fetch_rows = 0;
+  // Work for the processor's other units, or null. With several pieces, the tile unit's functions call it kBeside[pieces - 1] times
+  // in each block of steps; other functions do not, so that the caller does what is left.
+  void (*beside)(void* context) noexcept = nullptr;
+  void* context = nullptr;
 };
+inline constexpr int kBeside[3] = {0, 1, 2};
 
 struct TileFunctions {
   const char* name;
