@@ -454,9 +454,14 @@ TEST_CASE("a consumer is given every block of a product by pieces once") {
     }
   };
   Team team(3);
-  for (int round = 0; round < 12; ++round) {
-    const int64_t m = uniform(48, 130), n = uniform(48, 130), k = round % 3 ? uniform(64, 150) : uniform(520, 700);
-    Problem problem(m, n, k, true, false, Products::kPieces3);
+  for (int round = 0; round < 16; ++round) {
+    // One block of steps, whose packed B fits into the second cache, two blocks, or one whose packed B does not fit.
+    const int64_t m = uniform(48, round % 4 ? 130 : 70), n = round % 4 ? uniform(48, 130) : uniform(400, 420);
+    const int64_t k = round % 4 == 0 ? uniform(450, 512) : round % 4 == 1 ? uniform(520, 700) : uniform(64, 150);
+    Problem problem(m, n, k, true, false, uniform(0, 2) ? Products::kPieces3 : Products::kPieces2);
+    problem.g.epilogue.accumulate = uniform(0, 1);
+    // Multiply-adds make a block in between.
+    if (uniform(0, 1)) problem.a[uniform(0, 1) ? 0 : problem.a.size() / 2] = 1e36f;
     problem.with_sums = uniform(0, 1);
     problem.with_bias = uniform(0, 1);
     if (uniform(0, 1)) problem.g.epilogue.activation = Activation::kTanh;
