@@ -128,41 +128,24 @@ GRADRING_INLINE void add_block(const MatmulArguments<float>& g, const Block& blo
   }
 }
 
-// What the products of a block of A with one panel of B fetch into the second cache: a part, for each of them, of what the next panel
-// is made of.
+// The packed panel that the products of a block of A with one panel of B fetch into the second cache: each block of steps of a product
+// fetches so many rows of 128 bytes.
 struct Fetch {
   const char* from = nullptr;
-  int64_t between = 0;  // bytes from one product's part to the next one's
-  int64_t stride = 0, advance = 0;
-  int rows = 0;
-  int64_t most = kPanel;  // the rows that there are
+  int64_t rows = 0;
 };
-
-// Fetches the packed panel `next`.
-GRADRING_INLINE Fetch fetch_packed(const uint16_t* next, int64_t bytes, int64_t products,
-                                   int64_t step_blocks) noexcept {
-  const int64_t rows = divide_up(bytes, products * step_blocks * 128);
-  return {reinterpret_cast<const char*>(next),
-          rows * step_blocks * 128,
-          128,
-          rows * 128,
-          static_cast<int>(rows),
-          products * rows};
-}
 
 // What is done beside the products of a block: a part of packing the next panel of B, and of what the consumer does with the block
 // before. The tile unit leaves the vector units idle, and waiting for memory takes longer than both.
 template <int kPieces>
 struct Beside {
-  using Take = TileConsumer<float>;
   static constexpr int64_t kTakenRows = 4;  // at least so many at a time
 
   PanelPacker<kPieces> packer;
   int64_t turns = 1, turn = 0;  // of the products of the panel
 
-  const Take* consumer_of_all = nullptr;  // null: these products have none
-  const Take* consumer = nullptr;         // null: no block waits for it
-  Block taken{};                          // the block that waits, whose first `rows_taken` rows are done
+  const TileConsumer<float>* consumer = nullptr;  // null: the product has none
+  Block taken{};                                  // the block that waits for it, whose first `rows_taken` rows are done
   int64_t rows_taken = 0;
   Block touched{};  // the block that is being computed
   int64_t rows_touched = 0;
@@ -172,16 +155,16 @@ struct Beside {
 
   void take(int64_t rows) noexcept {
     const int64_t more = smaller(rows, taken.rows - rows_taken);
-    if (!consumer || more <= 0) return;
+    if (more <= 0) return;
     consumer->take(consumer->context, taken.row + rows_taken, more, taken.column, taken.columns,
                    sums[1 - now] + rows_taken * kPanel, kPanel);
     rows_taken += more;
   }
-  void touch(const Take& by, int64_t rows) noexcept {
+  void touch(int64_t rows) noexcept {
     const int64_t end = smaller(rows_touched + rows, touched.rows);
     for (; rows_touched < end; ++rows_touched) {
-      const int64_t at = (touched.row + rows_touched) * by.touched_ld + touched.column;
-      for (float* const array : by.touched) {
+      const int64_t at = (touched.row + rows_touched) * consumer->touched_ld + touched.column;
+      for (float* const array : consumer->touched) {
         if (!array) continue;
         __builtin_prefetch(array + at, 0, 2);
         __builtin_prefetch(array + at + kTileSide, 0, 2);
@@ -189,18 +172,18 @@ struct Beside {
       }
     }
   }
-  // Gives the consumer the rest of the block that waits, and lets the sums of now wait.
-  void swap(const Take* next, const Block& block) noexcept {
+  // Gives the consumer the rest of the block that waits, and lets `block`, whose sums are made, wait.
+  void swap(const Block& block) noexcept {
     take(kPanel);
-    consumer = next, taken = block, rows_taken = 0, now = 1 - now;
+    taken = block, rows_taken = 0, now = 1 - now;
   }
 
   static void some(void* context) noexcept {
     auto& self = *static_cast<Beside*>(context);
     ++self.turn;
     self.packer.pack(self.packer.parts() * smaller(self.turn, self.turns) / self.turns);
-    if (!self.consumer_of_all) return;
-    self.touch(*self.consumer_of_all, self.rows_each);
+    if (!self.consumer) return;
+    self.touch(self.rows_each);
     self.take(self.rows_each);
   }
 };
@@ -238,12 +221,12 @@ struct PiecesRectangle {
     work.c = out, work.ldc = kPanel;
     const bool direct = whole && !add_to_c && !with_bias && !relu && !(consume && !finish_here);
     if (direct) work.c = g.c + block.row * g.ldc + block.column, work.ldc = g.ldc;
-    if (fetch.from && number * fetch.rows < fetch.most) {
-      work.fetch = fetch.from + number * (fetch.between ? fetch.between : work.step_blocks * fetch.advance);
-      work.fetch_stride = fetch.stride, work.fetch_advance = fetch.advance, work.fetch_rows = fetch.rows;
+    if (fetch.from) {
+      work.fetch = fetch.from + number * work.step_blocks * fetch.rows * 128;
+      work.fetch_stride = 128, work.fetch_advance = fetch.rows * 128, work.fetch_rows = static_cast<int>(fetch.rows);
     }
     if (consume) {
-      beside.consumer_of_all = &e.consumer;
+      beside.consumer = &e.consumer;
       beside.touched = block, beside.rows_touched = 0;
       beside.rows_each =
           larger(Beside<kPieces>::kTakenRows, divide_up(kPanel, larger(1, work.step_blocks * kBeside[kPieces - 1])));
@@ -263,7 +246,7 @@ struct PiecesRectangle {
     float* const c = g.c + block.row * g.ldc + block.column;
     if (consume && !finish_here) {
       if (add_to_c || with_bias || relu) add_block(g, block, out, add_to_c, with_bias, relu, out, kPanel);
-      return beside.swap(&e.consumer, block);
+      return beside.swap(block);
     }
     if (!direct) add_block(g, block, out, add_to_c, with_bias, relu, c, g.ldc);
     if (finish_here) {
@@ -309,8 +292,9 @@ struct PiecesRectangle {
                 beside.turn = 0;
                 beside.turns = larger(1, (end - first) * divide_up(steps, kTileDepth) * kBeside[kPieces - 1]);
               } else if (fetches && end - first > 1) {
-                fetch = fetch_packed(b_panel + plan.panel_elements, plan.panel_elements * 2, end - first,
-                                     divide_up(steps, kTileDepth));
+                const int64_t blocks = (end - first) * divide_up(steps, kTileDepth);
+                fetch = {reinterpret_cast<const char*>(b_panel + plan.panel_elements),
+                         divide_up(plan.panel_elements * 2, blocks * 128)};
               }
             }
             for (int64_t down = first; down < end; ++down) {
@@ -326,7 +310,7 @@ struct PiecesRectangle {
         }
       }
     }
-    beside.swap(nullptr, {});
+    beside.swap({});
   }
 };
 
