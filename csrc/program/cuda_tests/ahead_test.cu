@@ -155,6 +155,55 @@ TEST_CASE("at most four steps, or 200 ms of work, wait on the device") {
   }
 }
 
+namespace {
+
+// The batches of another source. Whenever the engine fills one, it looks how many steps the device has done, each of which changes a
+// parameter. The lazy schedule runs work while the host waits, so none runs beside this.
+class Watched final : public BatchSource {
+ public:
+  Watched(BatchSource* source, const float* param) : source_(*source), param_(param), seen_(*param) {}
+
+  Status next(Batch* batch, Deadline deadline) noexcept override { return source_.next(batch, deadline); }
+  void release(const Batch& batch) noexcept override { source_.release(batch); }
+  void fill(const Lane& lane, const Batch& batch) noexcept override {
+    source_.fill(lane, batch);
+    done_ += *param_ != seen_;  // at most one step has been done since the last look
+    seen_ = *param_;
+    ++filled_;
+    ahead = std::max(ahead, filled_ - done_);
+  }
+
+  int64_t ahead = 0;  // the most batches, with the one that is filled, whose steps were not done
+
+ private:
+  BatchSource& source_;
+  const float* param_;
+  float seen_;
+  int64_t filled_ = 0, done_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a chunk keeps as near: at most four steps, or 200 ms of work, wait on the device") {
+  for (const auto& [microseconds, most] : {std::pair<int64_t, int64_t>{1000, 4}, {80'000, 2}, {300'000, 1}}) {
+    INFO(microseconds);
+    software::Options options;
+    options.schedule = software::Schedule::kLazy;
+    options.microseconds["begin_kernel"] = microseconds;
+    software::restart(options);
+    OnDevice on({});
+    ArraySource source(fields_of(samples(), 640), {.samples = 640, .batch_size = kRows});
+    Watched watched(&source, static_cast<const float*>(on.param.data()));
+    Feed feed;
+    feed.source = &watched;
+    ChunkOptions chunk = on.engine->chunk_options();
+    chunk.rates = rates().data(), chunk.rate_count = 100, chunk.most_steps = 16;
+    Totals totals;
+    CHECK(on.engine->chunk(true, feed, chunk, &totals, nullptr).end == ChunkEnd::kSteps);
+    CHECK(watched.ahead == most);
+  }
+}
+
 TEST_CASE("the seconds of steps are those of the device's clock") {
   software::Options options;
   options.microseconds["begin_kernel"] = 5000;
