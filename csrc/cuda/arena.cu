@@ -23,9 +23,11 @@ void check(const char* call, cudaError_t code) {
 DeviceArena::DeviceArena(int device, size_t bytes, const Lender& lender) : device_(device), size_(bytes) {
   const OnDevice on(kWho, device);
   memory_ = DeviceMemory(kWho, std::max<size_t>(bytes, 1), lender);
+  const Relaxed relaxed;
   if (size_ > 0) check("cudaMemset", cudaMemset(data(), 0, size_));
-  // A fill may end after the call, and streams of ours do not wait for the legacy stream.
-  check("cudaDeviceSynchronize", cudaDeviceSynchronize());
+  // A fill may end after the call, and streams of ours do not wait for the legacy stream. To wait for the device would end the
+  // captures of all streams.
+  check("cudaStreamSynchronize", cudaStreamSynchronize(nullptr));
 }
 
 void DeviceArena::require(size_t offset, size_t bytes) const {

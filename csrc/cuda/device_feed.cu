@@ -84,6 +84,7 @@ void DeviceFeed::end() noexcept {
       if (shared_->open.empty()) return;
     }
     // The question lets a device made of software go on, and says whether the device is lost.
+    const Relaxed relaxed;
     const cudaError_t code = cudaStreamQuery(static_cast<cudaStream_t>(copies_.get()));
     if (code != cudaSuccess) (void)cudaGetLastError();
     if ((code != cudaSuccess && code != cudaErrorNotReady) || Clock::now() > deadline) {
@@ -119,6 +120,7 @@ bool DeviceFeed::few_copies(Deadline deadline) {
       const std::lock_guard<std::mutex> lock(shared_->mutex);
       if (shared_->open.size() < kMostCopies) return true;
     }
+    const Relaxed relaxed;
     const cudaError_t code = cudaStreamQuery(static_cast<cudaStream_t>(copies_.get()));
     if (code != cudaSuccess) (void)cudaGetLastError();
     if (code != cudaSuccess && code != cudaErrorNotReady) throw_failure(kWho, noted("cudaStreamQuery", code));

@@ -28,6 +28,7 @@ DeviceMemory::DeviceMemory(const std::string& who, size_t bytes, const Lender& l
     return;
   }
   void* data = nullptr;
+  const Relaxed relaxed;
   cudaError_t code = noted("cudaMalloc", cudaMalloc(&data, bytes));
   if (code == cudaErrorMemoryAllocation && MemoryPool::trim_all()) {  // the pools' free blocks may be what is missing
     (void)cudaGetLastError();
@@ -49,6 +50,7 @@ DeviceMemory::DeviceMemory(const std::string& who, size_t bytes, const Lender& l
 
 DeviceMemory::~DeviceMemory() {
   if (data_ == nullptr) return;
+  const Relaxed relaxed;
   int code = 0;
   if (owner_ == nullptr) {
     code = cudaFree(data_);

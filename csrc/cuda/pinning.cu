@@ -1,9 +1,11 @@
 #include "cuda/device.h"
 #include "cuda/pinning.h"
+#include "cuda/stream.h"
 
 namespace gradring::cuda {
 
 Status HostPinner::pin(void* address, size_t bytes) noexcept {
+  const Relaxed relaxed;
   const cudaError_t code = noted("cudaHostRegister", cudaHostRegister(address, bytes, cudaHostRegisterPortable));
   if (code == cudaSuccess) return {};
   (void)cudaGetLastError();
@@ -17,6 +19,7 @@ Status HostPinner::pin(void* address, size_t bytes) noexcept {
 
 // A failure leaves nothing to do: the device is lost, or the process was forked and has no registrations.
 void HostPinner::unpin(void* address) noexcept {
+  const Relaxed relaxed;
   if (cudaHostUnregister(address) != cudaSuccess) (void)cudaGetLastError();
 }
 

@@ -21,16 +21,40 @@ void check(const std::string& who, const char* call, cudaError_t code) {
 
 }  // namespace
 
-void destroy_stream(void* stream) noexcept { forget(cudaStreamDestroy(stream_of(stream))); }
-void destroy_event(void* event) noexcept { forget(cudaEventDestroy(static_cast<cudaEvent_t>(event))); }
+Relaxed::Relaxed() noexcept {
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  const cudaError_t code = cudaThreadExchangeStreamCaptureMode(&mode);
+  if (code == cudaSuccess) before_ = mode;
+  forget(code);  // if a capture forbids the next call, that says so
+}
+
+Relaxed::~Relaxed() {
+  if (before_ < 0) return;
+  auto mode = static_cast<cudaStreamCaptureMode>(before_);
+  forget(cudaThreadExchangeStreamCaptureMode(&mode));
+}
+
+void destroy_stream(void* stream) noexcept {
+  const Relaxed relaxed;
+  forget(cudaStreamDestroy(stream_of(stream)));
+}
+void destroy_event(void* event) noexcept {
+  const Relaxed relaxed;
+  forget(cudaEventDestroy(static_cast<cudaEvent_t>(event)));
+}
 void destroy_graph(void* executable) noexcept {
+  const Relaxed relaxed;
   forget(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable)));
 }
-void free_pinned(void* memory) noexcept { forget(cudaFreeHost(memory)); }
+void free_pinned(void* memory) noexcept {
+  const Relaxed relaxed;
+  forget(cudaFreeHost(memory));
+}
 
 Stream make_stream(const std::string& who, Priority priority) {
   constexpr int kGreatest = -100;  // CUDA takes the nearest priority that the device has
   cudaStream_t stream = nullptr;
+  const Relaxed relaxed;
   check(who, "cudaStreamCreateWithPriority",
         cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority == Priority::kHigh ? kGreatest : 0));
   return Stream(stream);
@@ -50,6 +74,7 @@ Event make_clock(const std::string& who) {
 
 PinnedMemory make_pinned(const std::string& who, size_t bytes) {
   void* memory = nullptr;
+  const Relaxed relaxed;
   if (bytes > 0) check(who, "cudaHostAlloc", cudaHostAlloc(&memory, bytes, cudaHostAllocDefault));
   return PinnedMemory(memory);
 }
@@ -70,6 +95,7 @@ int elapsed(const Event& begin, const Event& end, double* seconds) noexcept {
 }
 
 bool is_done(const Event& event, int* code) noexcept {
+  const Relaxed relaxed;
   const cudaError_t found = cudaEventQuery(event_of(event));
   if (found == cudaErrorNotReady) (void)cudaGetLastError();
   *code = found == cudaErrorNotReady ? 0 : noted("cudaEventQuery", found);

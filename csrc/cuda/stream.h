@@ -46,6 +46,20 @@ enum class Priority { kUsual, kHigh };
 inline constexpr const char* kNotInGraphs =
     "which can neither wait on the host nor get new memory: do this before the capture begins, or after it has ended";
 
+// While it lives, this thread may take and free memory and ask for events although a stream captures that these calls do not touch.
+// CUDA would else end a capture of this thread, or one of another thread in the global mode, and refuse the call. Destructors need it
+// most: garbage may be collected at any time.
+class Relaxed {
+ public:
+  Relaxed() noexcept;
+  ~Relaxed();
+  Relaxed(const Relaxed&) = delete;
+  Relaxed& operator=(const Relaxed&) = delete;
+
+ private:
+  int before_ = -1;
+};
+
 // A stream that is not ordered with the legacy stream.
 Stream make_stream(const std::string& who, Priority priority = Priority::kUsual);
 Event make_event(const std::string& who);  // measures no time

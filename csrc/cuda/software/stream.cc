@@ -72,7 +72,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
-  GRADRING_ENTER("cudaStreamQuery");
+  GRADRING_ENTER("cudaStreamQuery", Manner::kForbiddenInCapture);
   CUstream_st* stream = stream_of(handle);
   if (!stream) return note(cudaErrorInvalidResourceHandle);
   if (stream->capture) {
@@ -96,7 +96,13 @@ cudaError_t cudaStreamGetFlags(cudaStream_t handle, unsigned* flags) {
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
-  GRADRING_ENTER("cudaDeviceSynchronize", Manner::kForbiddenInCapture);
+  GRADRING_ENTER("cudaDeviceSynchronize");
+  bool captures = false;
+  for (CUstream_st* each : state().streams) {  // in any mode, of any thread
+    if (!each->capture || each->device != host_thread().device) continue;
+    each->capture->broken = captures = true;
+  }
+  if (captures) return note(cudaErrorStreamCaptureUnsupported);
   finish_all();
   for (const CUstream_st* each : state().streams) {
     if (each->tail) announce_after(&each->tail->edge);
@@ -151,7 +157,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  GRADRING_ENTER("cudaEventQuery");
+  GRADRING_ENTER("cudaEventQuery", Manner::kForbiddenInCapture);
   if (!exists(event)) return note(cudaErrorInvalidResourceHandle);
   if (event->capture) return note(cudaErrorCapturedEvent);
   if (!event->at) return cudaSuccess;

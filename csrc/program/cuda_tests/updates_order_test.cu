@@ -89,6 +89,7 @@ TEST_CASE("every CUDA call of updates fails once: the error names it, nothing le
   for (const auto& [call, count] : after) {
     // The failure of an operation on the device is reported by the next call, and an error that is read is none.
     if (call == "run" || call == "cudaGetLastError" || call == "cudaStreamCreateWithPriority") continue;
+    if (call == "cudaThreadExchangeStreamCaptureMode") continue;  // which matters only while a stream captures
     for (int number = before[call] + 1; number <= count; ++number) {
       software::Options options = schedules[tried++ % schedules.size()];
       options.faults = {{call, number, cudaErrorNotPermitted}};

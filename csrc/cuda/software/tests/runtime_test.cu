@@ -170,6 +170,34 @@ TEST_CASE("which calls a capture forbids to which thread depends on its mode") {
   }
 }
 
+TEST_CASE("a query of an event is forbidden as an allocation is, and to wait for the device in every mode") {
+  for (const auto mode :
+       {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed}) {
+    for (const bool heeded : {false, true}) {  // whether the thread says that it heeds captures
+      for (const bool whole : {false, true}) {
+        restart({});
+        cudaStream_t stream = nullptr;
+        cudaEvent_t event = nullptr;
+        cudaGraph_t graph = nullptr;
+        REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+        REQUIRE(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+        REQUIRE(cudaStreamBeginCapture(stream, mode) == cudaSuccess);
+        cudaStreamCaptureMode own = heeded ? cudaStreamCaptureModeRelaxed : cudaStreamCaptureModeGlobal;
+        REQUIRE(cudaThreadExchangeStreamCaptureMode(&own) == cudaSuccess);
+        const bool allowed = !whole && (heeded || mode == cudaStreamCaptureModeRelaxed);
+        const cudaError_t code = whole ? cudaDeviceSynchronize() : cudaEventQuery(event);
+        CHECK(code == (allowed ? cudaSuccess : cudaErrorStreamCaptureUnsupported));
+        CHECK(cudaStreamEndCapture(stream, &graph) == (allowed ? cudaSuccess : cudaErrorStreamCaptureInvalidated));
+        REQUIRE(cudaThreadExchangeStreamCaptureMode(&own) == cudaSuccess);
+        if (graph != nullptr) REQUIRE(cudaGraphDestroy(graph) == cudaSuccess);
+        REQUIRE(cudaEventDestroy(event) == cudaSuccess);
+        REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
+        CHECK(leaks() == "");
+      }
+    }
+  }
+}
+
 TEST_CASE("the legacy stream says that a stream captures which waits for it, and its use ends that capture") {
   for (const unsigned flags : {cudaStreamNonBlocking, cudaStreamDefault}) {
     restart({});
@@ -210,7 +238,10 @@ TEST_CASE("a capture is refused on the legacy stream, in another thread's hands,
   CHECK(elsewhere == cudaErrorStreamCaptureWrongThread);
   REQUIRE(cudaStreamBeginCapture(b, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
   REQUIRE(cudaEventRecord(event, a) == cudaSuccess);
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;  // in which queries of other events are allowed
+  REQUIRE(cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess);
   CHECK(cudaEventQuery(event) == cudaErrorCapturedEvent);
+  REQUIRE(cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess);
   CHECK(cudaStreamWaitEvent(b, event, 0) == cudaErrorStreamCaptureMerge);
   for (cudaStream_t each : {a, b}) CHECK(cudaStreamEndCapture(each, &graph) == cudaErrorStreamCaptureInvalidated);
   // An event of work outside of the capture cannot be waited for inside of it.
