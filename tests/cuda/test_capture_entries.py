@@ -1,6 +1,9 @@
 """Calls while the current stream captures a graph. Every entry of the library that waits for the device or takes memory refuses
 that before anything touches the capture, which ends well; what was refused then works, and nothing of it has changed."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -31,6 +34,7 @@ class World:
         self.dx, self.dy = on_device(self.x), on_device(self.y.astype(np.int32))
         self.square = on_device(rng.standard_normal((6, 6)).astype(np.float32))
         self.model = model()
+        self.another = model().to("cuda")
         self.trainer = gr.Trainer(self.model, device="cuda", optimizer=gr.optim.SGD(0.1))
         self.loader = gr.Loader((self.x, self.y), ROWS)
         self.fed = gr.Loader((self.x, self.y), ROWS, device="cuda")
@@ -120,6 +124,16 @@ ENTRIES = {
     "model.to of another model": move_another,
     "model.save": lambda w: lambda: w.model.save(w.folder / "d.safetensors"),
     "model.init": lambda w: lambda: w.model.init(1),
+    "model.astype": lambda w: (
+        lambda: w.another.astype("float64" if w.another.params["0.bias"].itemsize == 4 else "float32")
+    ),
+    "a copy of the model": lambda w: lambda: copy.deepcopy(w.model),
+    "a pickle of the model": lambda w: lambda: pickle.dumps(w.model),
+    "a trainer's gradients": lambda w: lambda: w.trainer.session.grads,
+    "fit that is traced": lambda w: (
+        lambda: w.trainer.fit((w.x, w.y), callbacks=[gr.callbacks.Trace(w.folder / "t.json")], verbose=False)
+    ),
+    "a part of a loader": lambda w: lambda: w.fed.split(0.5),
     "Loader": lambda w: lambda: gr.Loader((w.x, w.y), ROWS, device="cuda"),
     "a loader's first batch": another_pass,
     "iter(loader)": lambda w: lambda: iter(w.fed),
@@ -192,6 +206,42 @@ def test_every_entry_refuses_a_capture_and_leaves_it_alone(name, warm, tmp_path)
     assert looks(world) == before
     call()
     assert np.isfinite(float(world.trainer.step(world.x[:ROWS], world.y[:ROWS])))
+
+
+# These need neither the stream nor memory.
+READS = {
+    "step_count": lambda w, loss: w.trainer.step_count,
+    "float(loss)": lambda w, loss: float(loss),
+    "loss_scale": lambda w, loss: w.trainer.loss_scale,
+    "timings": lambda w, loss: w.trainer.timings(),
+    "plan": lambda w, loss: w.trainer.plan(),
+    "the state of a loader": lambda w, loss: w.fed.load_state_dict(w.fed.state_dict()),
+    "a view": lambda w, loss: repr(w.dx[1:, ::2]),
+    "record_stream": lambda w, loss: w.dx.record_stream(w.other),
+    "DLPack for the current stream": lambda w, loss: w.dx.__dlpack__(stream=w.captured.handle),
+    "as_array": lambda w, loss: cuda.as_array(Interface(w.dx, stream=None)),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_needs_neither_the_stream_nor_memory_goes_on(name, tmp_path):
+    world = World(tmp_path)
+    source, out = on_device(np.arange(3.0)), on_device(np.zeros(3))
+    for mode in range(3):
+        loss = [world.trainer.step(world.x[:ROWS], world.y[:ROWS]) for _ in range(3)][
+            -1
+        ]  # the device has not done these
+
+        def queue(loss=loss):
+            with cuda.use_stream(world.captured):
+                READS[name](world, loss)
+                out[...] = source
+
+        graph = capture(world.captured, queue, mode)
+        graph.launch(world.captured.handle)
+        with cuda.use_stream(world.captured):
+            assert out.numpy().tolist() == [0, 1, 2]
+            out[...] = 0.0
 
 
 @pytest.mark.parametrize(
