@@ -214,6 +214,29 @@ def products_on_intel() -> str:
     return "\n".join(lines)
 
 
+def pieces_on_intel() -> str:
+    """Large products by pieces, and steps by them, against the best peer's float32."""
+    lines = ["| work | products | gradring | best peer, float32 | ratio |", "|---|---|---|---|---|"]
+    for products in ("pieces3", "pieces2"):
+        for row in results(f"gemm_{products}_intel")["rows"]:
+            size = row["case"]["parameters"]
+            if not row["case"]["name"].endswith(" NN") or row["case"]["flops"] < 2e8:
+                continue
+            ours, best, theirs = raced(row)
+            rate, peers = (row["case"]["flops"] / seconds / 1e9 for seconds in (ours, theirs))
+            work = f"{size['m']}×{size['k']} by {size['k']}×{size['n']}"
+            lines.append(
+                f"| {work} | `{products}` | {rate:.0f} GFLOP/s | {peers:.0f}, {peer_name(best)} | {ratio(theirs / ours)} |"
+            )
+    for row in results("step_pieces3_intel")["rows"]:
+        ours, best, theirs = raced(row)
+        lines.append(
+            f"| {layers(row['case']['name'])} | `pieces3` | {duration(ours)} | {duration(theirs)}, {peer_name(best)} "
+            f"| {ratio(theirs / ours)} |"
+        )
+    return "\n".join(lines)
+
+
 def machine() -> str:
     """The machine and the versions with which the steps were measured."""
     about = results("step")["machine"]
@@ -532,6 +555,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "steps": step_table,
     "steps on Intel": steps_on_intel,
     "products on Intel": products_on_intel,
+    "pieces on Intel": pieces_on_intel,
     "machine": machine,
     "data parallel": data_parallel_tables,
     "data parallel on Intel": lambda: data_parallel_summary("dp_intel"),

@@ -35,6 +35,8 @@ SAMPLE = (
     (256, 1024, 10),
     (1024, 1024, 1024),
 )
+# More cases for products by pieces, which are for large matrices: a cube, and a layer of a batch.
+PIECED = ((512, 512, 512), (128, 1024, 1024))
 
 
 def how_text(dtype: str, products: str) -> dict[str, str]:
@@ -63,14 +65,18 @@ def layer_cases(rows: int, inner: int, outer: int, how: Mapping[str, str] = {}) 
 
 
 def cases(*, full: bool, sample: int = 0, how: Mapping[str, str] = {}) -> list[Case]:
-    """All 1176 products, or `sample` random ones of them, or a few common ones; and always 2048³ and the dense layers."""
+    """All 1176 products, or `sample` random ones of them, or a few common ones; and always 2048³ and the dense layers.
+
+    Products by pieces have two more.
+    """
     if full or sample:
         found = [matmul_case(m, n, k, *flags, how=how) for m, n, k in product(ROWS, SIDES, SIDES) for flags in FLAGS]
         if sample:
             found = random.Random(0).sample(found, min(sample, len(found)))
     else:
         found = [matmul_case(*shape, *flags, how=how) for shape in SAMPLE for flags in FLAGS]
-    found.append(matmul_case(2048, 2048, 2048, False, False, how=how))
+    more: tuple[tuple[int, int, int], ...] = PIECED if "products" in how else ()
+    found += [matmul_case(*shape, False, False, how=how) for shape in (*more, (2048, 2048, 2048))]
     for layer in LAYERS:
         found += layer_cases(*layer, how)
     return found
