@@ -216,24 +216,15 @@ def products_on_intel() -> str:
 
 def pieces_on_intel() -> str:
     """Large products by pieces, and steps by them, against the best peer's float32."""
-    lines = ["| work | products | gradring | best peer, float32 | ratio |", "|---|---|---|---|---|"]
-    for products in ("pieces3", "pieces2"):
-        for row in results(f"gemm_{products}_intel")["rows"]:
-            size = row["case"]["parameters"]
-            if not row["case"]["name"].endswith(" NN") or row["case"]["flops"] < 2e8:
-                continue
+    lines = ["| work (m×n×k) | products | gradring | best peer, float32 | ratio |", "|---|---|---|---|---|"]
+    files = ("gemm_pieces3_intel", "gemm_pieces2_intel", "step_pieces3_intel")
+    for products, row in ((name.split("_")[1], row) for name in files for row in results(name)["rows"]):
+        name, size, flops = (row["case"][key] for key in ("name", "parameters", "flops"))
+        if "batch" in size or (size["op"] == "matmul" and name.endswith(" NN") and flops > 2e8):
             ours, best, theirs = raced(row)
-            rate, peers = (row["case"]["flops"] / seconds / 1e9 for seconds in (ours, theirs))
-            work = f"{size['m']}×{size['k']} by {size['k']}×{size['n']}"
-            lines.append(
-                f"| {work} | `{products}` | {rate:.0f} GFLOP/s | {peers:.0f}, {peer_name(best)} | {ratio(theirs / ours)} |"
-            )
-    for row in results("step_pieces3_intel")["rows"]:
-        ours, best, theirs = raced(row)
-        lines.append(
-            f"| {layers(row['case']['name'])} | `pieces3` | {duration(ours)} | {duration(theirs)}, {peer_name(best)} "
-            f"| {ratio(theirs / ours)} |"
-        )
+            work = layers(name).replace("x", "×").removesuffix(" NN")
+            times = f"{duration(ours)} | {duration(theirs)}, {peer_name(best)} | {ratio(theirs / ours)}"
+            lines.append(f"| {work} | `{products}` | {times} |")
     return "\n".join(lines)
 
 
