@@ -183,7 +183,7 @@ void let_run() {
   }
 }
 
-void let_run_for_query(const OperationRef& operation) {
+void let_run_for_query(OperationRef operation) {
   if (state().options.schedule != Schedule::kLazy || !run_one_needed(operation)) run_one();
 }
 
@@ -192,7 +192,7 @@ void run_some() {
   }
 }
 
-void wait_for(const OperationRef& operation) {
+void wait_for(OperationRef operation) {
   if (!operation) return;
   auto begin = std::chrono::steady_clock::now();
   int64_t moves = grid_moves;

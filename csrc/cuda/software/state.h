@@ -123,9 +123,10 @@ bool is_device_kind(const Allocation& allocation);
 cudaError_t submit(CUstream_st& stream, Work work, std::vector<OperationRef> more = {});
 OperationRef queue(CUstream_st& stream, Work work, std::vector<OperationRef> after);
 void let_run();  // runs what the schedule wants to run after something was queued
-void wait_for(const OperationRef& operation);
-void let_run_for_query(const OperationRef& operation);  // lets a program that polls make progress in every schedule
-void run_some();                                        // makes the random progress of a seeded schedule
+// These take the operation itself: while a host function runs without the lock, other threads change streams and events.
+void wait_for(OperationRef operation);
+void let_run_for_query(OperationRef operation);  // lets a program that polls make progress in every schedule
+void run_some();                                 // makes the random progress of a seeded schedule
 void finish_all();
 
 bool is_sticky(cudaError_t code);

@@ -62,12 +62,11 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
     stream->capture->broken = true;
     return note(cudaErrorStreamCaptureUnsupported);
   }
-  wait_for(stream->tail);
-  if (stream->legacy) {
-    for (const CUstream_st* each : std::vector<CUstream_st*>(state().streams)) {
-      if (each->blocking && each->device == stream->device) wait_for(each->tail);
-    }
+  std::vector<OperationRef> tails = {stream->tail};
+  for (const CUstream_st* each : state().streams) {
+    if (stream->legacy && each->blocking && each->device == stream->device) tails.push_back(each->tail);
   }
+  for (const OperationRef& each : tails) wait_for(each);
   return note(state().sticky);
 }
 

@@ -2,6 +2,7 @@
 // memory of other processes, faults that a test asks for, and the report of leaks.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -105,6 +106,49 @@ TEST_CASE("each thread of the host has a stream and a last error of its own") {
   CHECK(holds(a, 3));
   REQUIRE(cudaFree(a) == cudaSuccess);
   CHECK(leaks() == "");
+}
+
+TEST_CASE("work that another thread queues while one waits keeps its order") {
+  in_every_schedule([](const Options&) {
+    int *a = new_array(), *b = new_array(), *c = new_array();
+    cudaStream_t shared = nullptr, other = nullptr;
+    cudaEvent_t event = nullptr;
+    for (cudaStream_t* stream : {&shared, &other}) {
+      REQUIRE(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking) == cudaSuccess);
+    }
+    REQUIRE(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    struct Steps {
+      std::atomic<bool> on_host{false}, queued{false};
+    } steps;
+    const auto wait = [](const std::atomic<bool>& step) {
+      while (!step.load(std::memory_order_acquire)) std::this_thread::yield();
+    };
+    bool good = true;
+    std::thread second([&] {
+      wait(steps.on_host);
+      good = queue_set(b, 7, other) == 0 && cudaEventRecord(event, other) == cudaSuccess &&
+             cudaStreamWaitEvent(shared, event, 0) == cudaSuccess && queue_add(b, a, shared) == 0;
+      steps.queued.store(true, std::memory_order_release);
+    });
+    // In this function the device runs nothing else, so the second thread queues between the parts of what the first one waits for.
+    const auto hold = [](void* data) {
+      auto& told = *static_cast<Steps*>(data);
+      told.on_host.store(true, std::memory_order_release);
+      while (!told.queued.load(std::memory_order_acquire)) std::this_thread::yield();
+    };
+    REQUIRE(cudaLaunchHostFunc(shared, hold, &steps) == cudaSuccess);
+    REQUIRE(queue_set(c, 1, shared) == 0);
+    REQUIRE(cudaStreamSynchronize(shared) == cudaSuccess);
+    second.join();
+    CHECK(good);
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    CHECK(holds(a, 7));
+    CHECK(holds(c, 1));
+    REQUIRE(cudaEventDestroy(event) == cudaSuccess);
+    for (cudaStream_t stream : {shared, other}) REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
+    for (int* array : {a, b, c}) REQUIRE(cudaFree(array) == cudaSuccess);
+  });
 }
 
 TEST_CASE("a graph runs its captured work in its order, again and again, and two runs of one graph do not overlap") {
