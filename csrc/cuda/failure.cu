@@ -60,9 +60,8 @@ std::string describe_failure(int code) {
   }
   if (error == cudaErrorStreamCaptureUnsupported) {
     text +=
-        "; a stream is capturing a graph, and this call has ended that: do this before the capture begins, or after it "
-        "has "
-        "ended";
+        "; a stream is capturing a graph, and this call has ended that: do this before the capture begins, or "
+        "after it has ended";
   }
   if (error == cudaErrorInvalidResourceHandle) {
     text += "; the stream belongs to another device, or was destroyed: make a stream of this device the current one";

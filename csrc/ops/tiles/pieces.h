@@ -271,6 +271,7 @@ struct PiecesRectangle {
         const int64_t steps = smaller(plan.steps, g.k - step);
         for (int64_t first = rows.begin; first < rows.end; first += plan.block_panels) {
           const int64_t end = smaller(first + plan.block_panels, rows.end);
+          const int64_t blocks = (end - first) * divide_up(steps, kTileDepth);  // of 32 steps, for a panel of B
           for (int64_t across = strip; across < strip_end; ++across) {
             const int64_t column = across * kPanel, width = smaller(kPanel, g.n - column);
             const auto packer = [&](int64_t from, uint16_t * to) __attribute__((always_inline)) {
@@ -290,9 +291,8 @@ struct PiecesRectangle {
                 const int64_t next = keep ? kept + 1 : 1 - kept;
                 beside.packer = packer(column + kPanel, b + next * plan.panel_elements);
                 beside.turn = 0;
-                beside.turns = larger(1, (end - first) * divide_up(steps, kTileDepth) * kBeside[kPieces - 1]);
+                beside.turns = larger(1, blocks * kBeside[kPieces - 1]);
               } else if (fetches && end - first > 1) {
-                const int64_t blocks = (end - first) * divide_up(steps, kTileDepth);
                 fetch = {reinterpret_cast<const char*>(b_panel + plan.panel_elements),
                          divide_up(plan.panel_elements * 2, blocks * 128)};
               }
