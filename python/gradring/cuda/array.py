@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from gradring.cuda import streams
+from gradring.cuda import layout, streams
 from gradring.cuda.dtypes import dlpack_code, numbers
 
-__all__ = ["Array", "assign", "copied", "empty", "may_share", "steps_over_itself"]
+__all__ = ["Array", "assign", "copied", "empty"]
 
 _CPU, _CUDA = 1, 2  # DLPack's numbers for kinds of devices
 _NEW_MEMORY = "and this needs new memory, which no graph can get: make the array before the capture begins"
@@ -46,7 +46,7 @@ class Array:
         self._memory, self._offset = memory, offset
         self.shape: tuple[int, ...] = tuple(shape)
         self.dtype: np.dtype[Any] = np.dtype(dtype)
-        dense = dense_strides(self.shape, self.dtype.itemsize)
+        dense = layout.dense_strides(self.shape, self.dtype.itemsize)
         self.strides: tuple[int, ...] = dense if strides is None else tuple(strides)
         self.read_only = read_only
 
@@ -88,7 +88,7 @@ class Array:
     @property
     def contiguous(self) -> bool:
         """Whether its elements lie in C order without gaps."""
-        pairs = zip(self.shape, self.strides, dense_strides(self.shape, self.itemsize), strict=True)
+        pairs = zip(self.shape, self.strides, layout.dense_strides(self.shape, self.itemsize), strict=True)
         return self.size == 0 or all(extent == 1 or own == dense for extent, own, dense in pairs)
 
     # Other libraries
@@ -132,7 +132,7 @@ class Array:
             raise BufferError("[__dlpack__] the array is read-only, which max_version=(1, 0) can say and None cannot")
         consumer = _consumer(stream)
         array = copied(self) if copy else self
-        strides = dense_strides(array.shape, array.itemsize) if array.contiguous else array.strides
+        strides = layout.dense_strides(array.shape, array.itemsize) if array.contiguous else array.strides
         if any(stride % array.itemsize for stride in strides):
             raise BufferError(
                 f"[__dlpack__] the strides {strides} are no multiples of the {array.itemsize} bytes of {array.dtype}: "
@@ -180,7 +180,7 @@ class Array:
         return out if dtype is None else out.astype(dtype, copy=False)
 
     def __getitem__(self, key: Any) -> Array:
-        shape, strides, offset = _part(self, key)
+        shape, strides, offset = layout.part(self, key)
         return Array(self._memory, self._offset + offset, shape, self.dtype, strides, self.read_only)
 
     def __setitem__(self, key: Any, values: ArrayLike | Array) -> None:
@@ -208,7 +208,7 @@ class Array:
         """A view of another shape; one extent may be -1. ``ValueError`` unless the array has no gaps."""
         if not self.contiguous:
             raise ValueError("[cuda.Array] reshape: its elements have gaps between them; use gr.cuda.copied(array)")
-        look = np.lib.stride_tricks.as_strided(np.empty(0, "i1"), self.shape, dense_strides(self.shape, 1))
+        look = np.lib.stride_tricks.as_strided(np.empty(0, "i1"), self.shape, layout.dense_strides(self.shape, 1))
         new = look.reshape(*shape).shape
         return Array(self._memory, self._offset, new, self.dtype, None, self.read_only)
 
@@ -218,7 +218,7 @@ class Array:
         owner = getattr(self._memory, "owner", None)
         if owner is None or not self.size:
             return
-        low, high = _span(self)
+        low, high = layout.span(self)
         if streams.native().locate(low, high - low)[0] != "device":
             raise ValueError(
                 f"[{argument}] the memory under this cuda.Array was freed by its owner, a {type(owner).__name__}, which must "
@@ -275,15 +275,6 @@ for _name, _sign in {
     setattr(Array, f"__{_name}__", _refusal(_sign))
 
 
-def dense_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """The strides of an array in C order without gaps."""
-    strides, step = [], itemsize
-    for extent in reversed(shape):
-        strides.append(step)
-        step *= max(extent, 1)
-    return tuple(reversed(strides))
-
-
 def empty(shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: int = 0) -> Array:
     """A new array of numbers, which are undefined. Its memory belongs to the current stream.
 
@@ -330,10 +321,10 @@ def _write(part: Array, values: ArrayLike | Array) -> None:
     if isinstance(values, Array):
         values.require_living("cuda.Array: values")
     if isinstance(values, Array) and values.device_number == part.device_number and values.dtype == part.dtype:
-        strides = _broadcast(values, part.shape)
-        if may_share(part, values):
+        strides = layout.broadcast(values, part.shape)
+        if layout.may_share(part, values):
             values = copied(values)
-            strides = _broadcast(values, part.shape)
+            strides = layout.broadcast(values, part.shape)
         assign(part, values, strides)
         return
     streams.require_no_capture("cuda.Array: array[...] = values")
@@ -348,67 +339,6 @@ def _write(part: Array, values: ArrayLike | Array) -> None:
     dense = empty(part.shape, part.dtype, part.device_number)
     _write(dense, host)
     assign(part, dense, dense.strides)
-
-
-def _broadcast(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if values.shape == shape:
-        return values.strides
-    extra = max(values.ndim - len(shape), 0)
-    if any(extent != 1 for extent in values.shape[:extra]):
-        extra = 0  # an assignment drops axes of one element alone
-    look = np.lib.stride_tricks.as_strided(np.empty(0, values.dtype), values.shape[extra:], values.strides[extra:])
-    return np.broadcast_to(look, shape).strides
-
-
-def _span(array: Array) -> tuple[int, int]:
-    reaches = [(extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)]
-    low, high = sum(min(reach, 0) for reach in reaches), sum(max(reach, 0) for reach in reaches)
-    return array.address + low, array.address + high + array.itemsize
-
-
-def may_share(a: Array, b: Array) -> bool:
-    """Whether the memory between the first and the last byte of two arrays overlaps."""
-    (a_low, a_high), (b_low, b_high) = _span(a), _span(b)
-    return a.size > 0 and b.size > 0 and a_low < b_high and b_low < a_high
-
-
-def steps_over_itself(array: Array) -> bool:
-    """Whether its strides show that no two elements are in one place: in the order of the strides, each axis steps over all
-    that the axes before it reach."""
-    reach = array.itemsize
-    for step, extent in sorted((abs(s), e) for s, e in zip(array.strides, array.shape, strict=True) if e > 1):
-        if step < reach:
-            return False
-        reach += (extent - 1) * step
-    return True
-
-
-def _part(array: Array, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """The shape, strides and offset of a view. NumPy finds them, on an array that is never read."""
-    keys = tuple(_plain(each) for each in (key if isinstance(key, tuple) else (key,)))
-    if not any(each is Ellipsis for each in keys):
-        keys = (*keys, Ellipsis)  # so that NumPy makes a view even of one element
-    base = np.empty(0, array.dtype)
-    look = np.lib.stride_tricks.as_strided(base, array.shape, array.strides)
-    view = look[keys]
-    begin = look.__array_interface__["data"][0]
-    return view.shape, view.strides, view.__array_interface__["data"][0] - begin if view.size else 0
-
-
-def _plain(key: Any) -> Any:
-    """A key of a view. An integer in an array without axes becomes an int, because NumPy would copy instead of view."""
-    if key is None or key is Ellipsis or isinstance(key, slice):
-        return key
-    is_bool = isinstance(key, bool) or "bool" in str(getattr(key, "dtype", ""))
-    try:
-        if not is_bool and getattr(key, "ndim", 0) == 0:
-            return operator.index(key)
-    except TypeError:
-        pass
-    raise TypeError(
-        f"[cuda.Array] an index is a {type(key).__name__}: views need integers, slices, None or ...; use "
-        "cupy.asarray(array) for others"
-    )
 
 
 def _consumer(stream: Any) -> int | None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from gradring.cuda import streams
-from gradring.cuda.array import Array, dense_strides
+from gradring.cuda.array import Array
 from gradring.cuda.dtypes import from_dlpack_code, from_typestr
+from gradring.cuda.layout import dense_strides
 from gradring.errors import reason
 
 __all__ = ["as_array", "from_dlpack", "is_device_array"]

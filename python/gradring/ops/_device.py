@@ -14,7 +14,8 @@ import numpy as np
 
 from gradring import devices
 from gradring.cuda import Array, as_array, copied, empty, is_device_array, streams
-from gradring.cuda.array import assign, may_share, steps_over_itself
+from gradring.cuda.array import assign
+from gradring.cuda.layout import may_share, steps_over_itself
 from gradring.errors import NotBuilt
 from gradring.ops._convert import may_share as share_elements
 from gradring.ops._eager import SCHEMAS, Binding
