@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from gradring.cuda.array import Array
-
 __all__ = ["broadcast", "dense_strides", "may_share", "part", "span", "steps_over_itself"]
+
+
+class Placed(Protocol):
+    """What a layout needs of an array."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def itemsize(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def ndim(self) -> int: ...
 
 
 def dense_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
@@ -23,7 +39,7 @@ def dense_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def broadcast(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
+def broadcast(values: Placed, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The strides with which an assignment reads the array for a part of this shape. Raises ``ValueError`` as NumPy does."""
     if values.shape == shape:
         return values.strides
@@ -34,20 +50,20 @@ def broadcast(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_to(look, shape).strides
 
 
-def span(array: Array) -> tuple[int, int]:
+def span(array: Placed) -> tuple[int, int]:
     """The addresses of its first byte, and of the one after its last."""
     reaches = [(extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)]
     low, high = sum(min(reach, 0) for reach in reaches), sum(max(reach, 0) for reach in reaches)
     return array.address + low, array.address + high + array.itemsize
 
 
-def may_share(a: Array, b: Array) -> bool:
+def may_share(a: Placed, b: Placed) -> bool:
     """Whether the memory between the first and the last byte of two arrays overlaps."""
     (a_low, a_high), (b_low, b_high) = span(a), span(b)
     return a.size > 0 and b.size > 0 and a_low < b_high and b_low < a_high
 
 
-def steps_over_itself(array: Array) -> bool:
+def steps_over_itself(array: Placed) -> bool:
     """Whether its strides show that no two elements are in one place: in the order of the strides, each axis steps over all
     that the axes before it reach."""
     reach = array.itemsize
@@ -58,7 +74,7 @@ def steps_over_itself(array: Array) -> bool:
     return True
 
 
-def part(array: Array, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def part(array: Placed, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """The shape, strides and offset of a view. NumPy finds them, on an array that is never read."""
     keys = tuple(_plain(each) for each in (key if isinstance(key, tuple) else (key,)))
     if not any(each is Ellipsis for each in keys):
